@@ -1,0 +1,1 @@
+"""The five services that own the business, and the chassis they stand on."""
