@@ -1,4 +1,6 @@
-"""What every service stands on; not one business word. Lowest room first:
+"""What every service stands on; not one business word.
+
+Lowest room first:
 
 ``config`` ``errors`` ``wire`` ``provider`` ``logs`` ``metrics`` ``tracing`` ``container`` · ``database`` ``repository``
 ``cache`` ``auth`` · ``broker`` ``rpc`` ``inbox`` ``outbox`` ``work`` ``messaging`` ``timer`` · ``http`` ``probes``

@@ -61,9 +61,9 @@ class TimedOut(Unavailable):
     """A service did not answer in time. Only raised in the calling process; on the wire it is Unavailable."""
 
 
-class MalformedEvent(Exception):  # noqa: N818 - says what it is
+class MalformedEvent(Exception):
     """A message that is not what its queue promises. Goes to the dead letters at once; the text never quotes it."""
 
 
-class Alarm(Exception):  # noqa: N818 - the word of the transition tables
+class Alarm(Exception):
     """A transition that must never happen. Goes to the dead letters at once, with an error in the log."""
