@@ -1,0 +1,151 @@
+"""The settings a service runs with, checked once before anything starts.
+
+``config.yaml`` names every setting with ``${VARIABLE:default}``; Nameko reads it, :func:`check` refuses what cannot
+work and names the key and the fix. In production, development conveniences refuse to start too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+from nameko.exceptions import ConfigurationError
+
+from services.chassis.provider import Provider
+
+Value = TypeVar("Value")
+
+ENVIRONMENTS: Final = ("development", "production")
+SHORTEST_SECRET: Final = 32
+DEVELOPMENT_SECRET: Final = "development-only-secret-do-not-use-in-production"  # noqa: S105 - refused in production
+
+
+class Setting(Provider[Value]):
+    """Injects the value of one setting: ``deadline = Setting("ORDER_DEADLINE_SECONDS", int)``."""
+
+    def __init__(self, key: str, kind: Callable[[Any], Value]) -> None:
+        self.key = key
+        self.kind = kind
+
+    def setup(self) -> None:
+        """Read the value once; a wrong one refuses to start."""
+        self.value = read(self.container.config, self.key, self.kind)
+
+    def get_dependency(self, worker_ctx: Any) -> Value:
+        """The value."""
+        return self.value
+
+
+def read(config: Mapping[str, Any], key: str, kind: Callable[[Any], Value]) -> Value:
+    """The setting as a ``kind``; raises ConfigurationError that names the key when it is missing or is none."""
+    if config.get(key) is None:
+        raise ConfigurationError(f"{key} is missing: set it in config.yaml or in the environment")
+    try:
+        return kind(config[key])
+    except (TypeError, ValueError) as error:
+        name = getattr(kind, "__name__", "value")
+        raise ConfigurationError(f"{key} must be a valid {name}") from error
+
+
+def positive(value: object) -> float:
+    """A number above zero."""
+    number = float(cast("Any", value))
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise ValueError(value)
+    return number
+
+
+def whole(value: object) -> int:
+    """A whole number of at least one."""
+    number = positive(value)
+    if number != int(number):
+        raise ValueError(value)
+    return int(number)
+
+
+def port(value: object) -> int:
+    """A TCP port; 0 means any free one."""
+    number = int(cast("Any", value))
+    if not 0 <= number <= 65535:
+        raise ValueError(value)
+    return number
+
+
+def flag(value: object) -> bool:
+    """True or false, as YAML writes them."""
+    if not isinstance(value, bool):
+        raise ValueError(value)  # noqa: TRY004 - read() reports both alike
+    return value
+
+
+def text(value: object) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(value)
+    return value
+
+
+def url(*schemes: str) -> Callable[[Any], str]:
+    """A reader of URLs with one of these schemes and a host."""
+
+    def read_url(value: object) -> str:
+        parts = urlsplit(text(value))
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(value)
+        return str(value)
+
+    read_url.__name__ = f"{' or '.join(schemes)} URL"
+    return read_url
+
+
+def milliseconds(value: object) -> tuple[int, ...]:
+    """A list of whole numbers, none smaller than the one before it."""
+    numbers = tuple(whole(each) for each in cast("list[Any]", value))
+    if not numbers or list(numbers) != sorted(numbers):
+        raise ValueError(value)
+    return numbers
+
+
+KINDS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "ENVIRONMENT": text,
+    "AMQP_URI": url("amqp", "amqps", "pyamqp"),
+    "HEARTBEAT": whole,
+    "REDIS_URL": url("redis", "rediss"),
+    "HTTP_HOST": text,
+    "HTTP_SHARE_PORT": flag,
+    "JWT_SECRET": text,
+    "JWT_ISSUER": text,
+    "JWT_AUDIENCE": text,
+    "ACCESS_TOKEN_SECONDS": whole,
+    "REFRESH_TOKEN_SECONDS": whole,
+    "CURRENCY": text,
+    "RPC_DEADLINE_SECONDS": positive,
+    "RETRY_DELAYS_MS": milliseconds,
+    "MAX_ATTEMPTS": whole,
+    "SHUTDOWN_SECONDS": positive,
+    "DB_POOL_SIZE": whole,
+    "max_workers": whole,
+}
+"""What every service reads, whatever it does; the rest is read by whoever declares a Setting for it."""
+
+
+def check(config: Mapping[str, Any], service: str) -> None:
+    """Raise ConfigurationError, naming the key and the fix, unless ``service`` can run with these settings."""
+    for key, kind in KINDS.items():
+        read(config, key, kind)
+    if config["ENVIRONMENT"] not in ENVIRONMENTS:
+        raise ConfigurationError(f"ENVIRONMENT must be one of {', '.join(ENVIRONMENTS)}")
+    ports = config.get("HTTP_PORTS") or {}
+    if service not in ports:
+        raise ConfigurationError(f"HTTP_PORTS has no port for the service {service}")
+    read(ports, service, port)
+    if len(config["JWT_SECRET"].encode()) < SHORTEST_SECRET:
+        raise ConfigurationError(f"JWT_SECRET must have at least {SHORTEST_SECRET} bytes (RFC 7518, section 3.2)")
+    if config["ENVIRONMENT"] == "production":
+        _check_production(config)
+
+
+def _check_production(config: Mapping[str, Any]) -> None:
+    if config["JWT_SECRET"] == DEVELOPMENT_SECRET:
+        raise ConfigurationError("JWT_SECRET is the development default: production needs a secret of its own")
+    if urlsplit(config["AMQP_URI"]).username in (None, "guest"):
+        raise ConfigurationError("AMQP_URI uses the broker's guest account: production needs one user per service")

@@ -1,0 +1,105 @@
+"""One PostgreSQL database: nameko-sqlalchemy's engine and sessions, with a deadline on everything.
+
+Green psycopg2 ignores ``connect_timeout``, and a killed query goes on in the server, so deadlines stand on both sides:
+the server's own time-outs end statements, lock waits and forgotten transactions (an instance that is frozen must not
+hold row locks), and an eventlet time-out ends the connecting.
+"""
+
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import quote
+
+import eventlet
+import nameko_sqlalchemy
+from nameko.exceptions import ConfigurationError
+from sqlalchemy import MetaData, event, text
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from services.chassis import wire
+from services.chassis.config import read, whole
+
+MESSAGES: Final = MetaData()
+"""The chassis' own tables, beside those of the service in the same database."""
+
+CONNECT_SECONDS: Final = 3
+PASSING: Final = (OperationalError, InterfaceError, PoolTimeoutError)
+"""Errors that another try may not meet: connection lost, deadlock, lock or statement time-out, pool exhausted."""
+
+_SERVER_SETTINGS: Final = {
+    "statement_timeout": "4000",
+    "lock_timeout": "3000",
+    "idle_in_transaction_session_timeout": "5000",
+    "timezone": "UTC",
+}
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether another try may succeed."""
+    return isinstance(error, PASSING) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def engine_options(pool_size: int, application_name: str = "oms") -> dict[str, Any]:
+    """What every engine of this system is made with."""
+    options = " ".join(f"-c {name}={quote(value)}" for name, value in _SERVER_SETTINGS.items())
+    return {
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_timeout": CONNECT_SECONDS,
+        "pool_pre_ping": True,
+        "pool_recycle": 1800,
+        "hide_parameters": True,  # parameters are people's data: never in an error or a log
+        "json_serializer": lambda value: wire.encode(value).decode(),
+        "json_deserializer": wire.decode,
+        "connect_args": {
+            "options": options,
+            "application_name": application_name,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 5000,
+        },
+    }
+
+
+def bound_connecting(engine: Engine) -> None:
+    """Give up connecting after CONNECT_SECONDS, also on a server that accepts and says nothing."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        refusal = dialect.loaded_dbapi.OperationalError("the database did not answer in time")
+        with eventlet.Timeout(CONNECT_SECONDS, refusal):
+            return dialect.connect(*arguments, **options)
+
+
+class Database(nameko_sqlalchemy.Database):
+    """The engine of this service's database, taken from ``DB_URIS`` under ``<service>:<Base's name>``."""
+
+    def setup(self) -> None:
+        """Make the engine; connects to nothing yet."""
+        config = self.container.config
+        key = f"{self.container.service_name}:{self.declarative_base.__name__}"
+        if not str((config.get("DB_URIS") or {}).get(key, "")).startswith("postgresql+psycopg2://"):
+            raise ConfigurationError(f"DB_URIS needs a postgresql+psycopg2:// URL for {key}")
+        pool_size = read(config, "DB_POOL_SIZE", whole)
+        self.engine_options = engine_options(pool_size, f"oms-{self.container.service_name}")
+        self.session_options = {"expire_on_commit": False}
+        super().setup()
+        bound_connecting(self.engine)
+
+    def stop(self) -> None:
+        """Close every connection."""
+        with suppress(AttributeError):  # stop and kill may both come
+            super().stop()
+
+    kill = stop
+
+    def check_ready(self) -> str | None:
+        """What is missing, or None: the database answers."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except PASSING:
+            return "the database does not answer"
+        return None

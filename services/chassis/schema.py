@@ -1,0 +1,152 @@
+"""marshmallow, as every boundary here uses it: camelCase outside, snake_case inside, unknown fields refused.
+
+Money is a number with at most two decimals outside and integer cents inside; it is never a float. Every broken rule of
+an input is listed at once, each with its JSON pointer (RFC 6901).
+"""
+
+import base64
+import binascii
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import marshmallow
+from marshmallow import ValidationError, fields, validate
+
+from services.chassis import wire
+from services.chassis.errors import InvalidInput
+
+MOST_CENTS: Final = 10**15
+LONGEST_CURSOR: Final = 512
+
+
+def camel_case(name: str) -> str:
+    """``unit_price`` as ``unitPrice``."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+class Schema(marshmallow.Schema):
+    """A schema that speaks camelCase outside and refuses what it does not know."""
+
+    class Meta:
+        """marshmallow's own settings."""
+
+        unknown = marshmallow.RAISE
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Give every field its camelCase name outside."""
+        field_obj.data_key = field_obj.data_key or camel_case(field_name)
+
+    def read(self, body: object) -> dict[str, Any]:
+        """The validated values under their inside names; raises InvalidInput that lists every broken rule."""
+        if not isinstance(body, Mapping):
+            raise invalid([("", "must be an object")])
+        try:
+            loaded: dict[str, Any] = self.load(body)
+        except ValidationError as error:
+            raise invalid(list(_broken(error.messages))) from None
+        return loaded
+
+
+def invalid(broken: Sequence[tuple[str, str]]) -> InvalidInput:
+    """The error that lists these (JSON pointer, complaint) pairs."""
+    errors = [{"pointer": pointer, "detail": detail} for pointer, detail in broken]
+    return InvalidInput("validation_failed", "Some fields are not valid.", {"errors": errors})
+
+
+def _broken(messages: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            step = "" if key == "_schema" else "/" + str(key).replace("~", "~0").replace("/", "~1")
+            yield from _broken(inner, pointer + step)
+    else:
+        for message in messages:
+            yield pointer, str(message)
+
+
+class Money(fields.Field[int]):
+    """Integer cents inside, a JSON number with at most two decimals outside."""
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow's own way
+        "money": "Must be a number of at most two decimals that is not negative.",
+    }
+
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> Decimal | None:
+        return None if value is None else Decimal(value).scaleb(-2)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise self.make_error("money")
+        cents = Decimal(value) * 100
+        if not 0 <= cents <= MOST_CENTS or cents != cents.to_integral_value():
+            raise self.make_error("money")
+        return int(cents)
+
+
+class Instant(fields.Field[datetime]):
+    """An aware time inside; RFC 3339 in UTC with ``Z`` outside."""
+
+    default_error_messages = {"instant": "Must be an RFC 3339 time with an offset."}  # noqa: RUF012 - likewise
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        try:
+            instant = datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise self.make_error("instant") from None
+        if instant.tzinfo is None:
+            raise self.make_error("instant")
+        return instant.astimezone(UTC)
+
+
+class Whole(fields.Integer):
+    """A whole number that is written as one: no text, no fraction, no boolean."""
+
+    def __init__(self, smallest: int, largest: int, **kwargs: Any) -> None:
+        super().__init__(strict=True, validate=validate.Range(smallest, largest), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Text(fields.String):
+    """A text of ``shortest`` to ``longest`` characters once trimmed, without control characters or lone surrogates.
+
+    ``lines=True`` also allows line breaks and tabs.
+    """
+
+    default_error_messages = {"control": "Must not contain control characters."}  # noqa: RUF012 - likewise
+
+    def __init__(self, shortest: int, longest: int, *, lines: bool = False, **kwargs: Any) -> None:
+        super().__init__(validate=validate.Length(shortest, longest), **kwargs)
+        self.allowed = "\n\r\t" if lines else ""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        trimmed = (super()._deserialize(value, attr, data, **kwargs) or "").strip()
+        if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in self.allowed for sign in trimmed):
+            raise self.make_error("control")
+        return trimmed
+
+
+def encode_cursor(values: Sequence[object]) -> str:
+    """An opaque text for "after this row"."""
+    return base64.urlsafe_b64encode(wire.encode(list(values))).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, length: int) -> list[Any]:
+    """The ``length`` values of a cursor; raises InvalidInput for a text that is none."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        values = wire.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        values = None
+    if len(cursor) > LONGEST_CURSOR or not isinstance(values, list) or len(values) != length:
+        raise invalid([("/cursor", "Is not a cursor this service gave out.")])
+    return values
