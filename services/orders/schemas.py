@@ -1,0 +1,145 @@
+"""What orders takes and gives over RPC, in the API's own shapes."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from marshmallow import ValidationError, fields, post_load, validate
+
+from events import LONGEST_NOTE, MOST_LINES, MOST_PIECES
+from services.chassis.auth import Principal
+from services.chassis.schema import Instant, Money, Schema, Text, Whole
+from services.orders.models import Order
+from services.orders.pricing import Wish, WishedLine
+from services.orders.transitions import OrderStatus, allowed_actions
+
+PAYMENT_METHODS: Final = (
+    "pm_ok",
+    "pm_declined",
+    "pm_fraud",
+    "pm_error_then_ok",
+    "pm_slow",
+    "pm_timeout",
+    "pm_duplicate",
+)
+"""What the simulated processor knows, each with its own outcome; the first is the default."""
+
+LONGEST_NAME: Final = 200
+LONGEST_ADDRESS: Final = 500
+LONGEST_TRACKING: Final = 100
+MOST_ORDERS_A_PAGE: Final = 100
+
+
+class _LineSchema(Schema):
+    product_id = fields.UUID(required=True)
+    quantity = Whole(1, MOST_PIECES, required=True)
+    product_name = Text(0, LONGEST_NAME, allow_none=True)
+    price = Money(allow_none=True)
+
+
+class _PlaceOrderSchema(Schema):
+    items = fields.List(
+        fields.Nested(_LineSchema), required=True, validate=validate.Length(1, MOST_LINES, error="Must be 1-100 lines.")
+    )
+    shipping_address = Text(1, LONGEST_ADDRESS, lines=True, allow_none=True, load_default=None)
+    payment_method = fields.String(load_default=PAYMENT_METHODS[0], validate=validate.OneOf(PAYMENT_METHODS))
+
+    @post_load
+    def merge(self, loaded: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Put a Wish under ``wish``: the lines of one product are one line."""
+        lines = tuple(_merged(loaded.pop("items")))
+        broken = {line.position: {"quantity": [_TOO_MANY]} for line in lines if line.quantity > MOST_PIECES}
+        if broken:
+            raise ValidationError({"items": broken})
+        return {"wish": Wish(lines, **loaded)}
+
+
+_TOO_MANY: Final = f"Must be at most {MOST_PIECES} over all lines of the product."
+
+
+def _merged(lines: Iterable[Mapping[str, Any]]) -> Iterable[WishedLine]:
+    merged: dict[UUID, WishedLine] = {}
+    for position, line in enumerate(lines):
+        before = merged.get(line["product_id"], WishedLine(line["product_id"], 0, position=position))
+        price = line.get("price")
+        merged[before.product_id] = WishedLine(
+            before.product_id,
+            before.quantity + line["quantity"],
+            before.guards | ({price} if price is not None else frozenset()),
+            before.position,
+        )
+    return merged.values()
+
+
+class _CancelSchema(Schema):
+    reason = Text(0, LONGEST_NOTE, lines=True, allow_none=True, load_default="")
+
+
+class _ShipSchema(Schema):
+    tracking = Text(1, LONGEST_TRACKING, allow_none=True, load_default=None)
+
+
+class _ListSchema(Schema):
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, MOST_ORDERS_A_PAGE))
+    cursor = fields.String(load_default=None)
+    status = fields.Enum(OrderStatus, by_value=True, load_default=None)
+    begin = Instant(data_key="from", load_default=None)
+    end = Instant(data_key="to", load_default=None)
+
+
+class _ItemSchema(Schema):
+    product_id = fields.UUID()
+    product_name = fields.String()
+    quantity = fields.Integer()
+    price = Money(attribute="unit_price_cents")
+
+
+class _SummarySchema(Schema):
+    id = fields.UUID()
+    user_id = fields.UUID()
+    status = fields.String()
+    total_amount = Money(attribute="total_cents")
+    currency = fields.String()
+    created_at = Instant()
+    item_count = fields.Integer()
+
+
+class _OrderSchema(Schema):
+    id = fields.UUID()
+    user_id = fields.UUID()
+    status = fields.String()
+    status_reason = fields.String()
+    payment_status = fields.String()
+    total_amount = Money(attribute="total_cents")
+    currency = fields.String()
+    shipping_address = fields.String()
+    created_at = Instant()
+    updated_at = Instant()
+    items = fields.List(fields.Nested(_ItemSchema))
+
+
+class _ProductSchema(Schema):
+    """A product as inventory describes it over RPC: in the saga's words, not the API's."""
+
+    product_id = fields.UUID(data_key="product_id", required=True)
+    name = fields.String(data_key="name", required=True)
+    unit_price_cents = fields.Integer(data_key="unit_price_cents", required=True)
+    currency = fields.String(data_key="currency", required=True)
+    active = fields.Boolean(data_key="active", required=True)
+    product_version = fields.Integer(data_key="product_version", required=True)
+
+
+PLACE_ORDER: Final = _PlaceOrderSchema()
+CANCEL: Final = _CancelSchema()
+SHIP: Final = _ShipSchema()
+LIST_ORDERS: Final = _ListSchema()
+ORDER_VIEW: Final = _OrderSchema()
+ORDER_SUMMARY: Final = _SummarySchema()
+PRODUCTS: Final = _ProductSchema(many=True, unknown="exclude")
+
+
+def view_for(caller: Principal, order: Order | Mapping[str, Any]) -> dict[str, Any]:
+    """The order as the caller sees it: what everybody sees, and what this caller may do with it."""
+    view = dict(order) if isinstance(order, Mapping) else ORDER_VIEW.dump(order)
+    actions = allowed_actions(OrderStatus(view["status"]), caller)
+    return {**view, "allowedActions": [action.value for action in actions]}
