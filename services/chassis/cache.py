@@ -44,6 +44,8 @@ log = get_logger(__name__)
 class Cache(Provider["Copies"]):
     """Injects the service's :class:`Copies`: ``self.cache.get_or_load(key, ttl_seconds, load)``."""
 
+    optional_dependency = True
+
     def setup(self) -> None:
         """Prepare the link; nothing connects before somebody asks."""
         link = Link(read(self.container.config, "REDIS_URL", text))
@@ -52,6 +54,10 @@ class Cache(Provider["Copies"]):
     def stop(self) -> None:
         """Close what is idle."""
         self.copies.link.close()
+
+    def check_ready(self) -> str | None:
+        """What is missing: without Redis a service is slower, not unready."""
+        return None if self.copies.answers() else "Redis does not answer"
 
     def get_dependency(self, worker_ctx: Any) -> "Copies":
         """The same copies for every worker."""
@@ -139,7 +145,7 @@ class Copies:
         self.lost: dict[str, float] = {}
 
     def answers(self) -> bool:
-        """Whether Redis answers now. Without it a service is slower, not unready."""
+        """Whether Redis answers now."""
         try:
             with self.link.open() as redis:
                 redis.ping()
