@@ -18,7 +18,7 @@ from amqp import Channel
 from amqp import Connection as AmqpConnection
 from amqp.exceptions import AMQPError
 from eventlet.semaphore import Semaphore
-from kombu import Connection
+from kombu.connection import Connection
 from nameko.constants import AMQP_SSL_CONFIG_KEY
 from nameko.extensions import SharedExtension
 
@@ -31,6 +31,8 @@ CONNECT_SECONDS: Final = 3
 PUBLISH_SECONDS: Final = 4.0
 """For a whole batch; below the 5 s after which PostgreSQL ends a transaction that waits for it."""
 
+ANSWER_SECONDS: Final = 0.5
+RPC_EXCHANGE: Final = "nameko-rpc"
 TICKS_PER_HEARTBEAT: Final = 4
 PERSISTENT: Final = 2
 TRANSIENT: Final = 1
@@ -206,6 +208,15 @@ class TransientPublisher(SharedExtension):
                 )
         except FAILURES as error:
             raise unavailable(error) from error
+
+    def broker_answers(self) -> bool:
+        """Whether the broker answers a question at once; a broker that does not is given up."""
+        try:
+            with eventlet.Timeout(ANSWER_SECONDS), self._turn, self._thrown_away_on_error():
+                self._open().exchange_declare(RPC_EXCHANGE, "topic", passive=True)
+        except FAILURES:
+            return False
+        return True
 
     @contextmanager
     def _thrown_away_on_error(self) -> Iterator[None]:

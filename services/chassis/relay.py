@@ -116,7 +116,7 @@ class OutboxRelay(SharedExtension):
         for index, row in enumerate(rows):
             if index in refused:
                 OUTBOX_REFUSED.labels(row.event_type).inc()
-                log.error("event_refused", event_id=str(row.event_id), event=row.event_type, reason=refused[index])
+                log.error("event_refused", event_id=str(row.event_id), event_type=row.event_type, reason=refused[index])
             else:
                 OUTBOX_PUBLISHED.labels(row.event_type).inc()
 

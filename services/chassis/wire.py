@@ -6,6 +6,7 @@ NaN, infinities and invalid UTF-8 are refused. ``config.yaml`` registers the two
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -30,3 +31,8 @@ def decode(text: bytes | str | memoryview) -> Any:
 def build(payload: Mapping[str, Any], kind: type[Kind]) -> Kind:
     """An instance of the dataclass ``kind``; unknown fields are ignored, wrong or missing ones raise ValueError."""
     return msgspec.convert(payload, kind)
+
+
+def now_text() -> str:
+    """The time now, as it travels."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
