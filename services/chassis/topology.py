@@ -139,7 +139,9 @@ def _entrypoints(service: type) -> Iterator[tuple[str, Extension]]:
 def derive(services: Iterable[type], delays_ms: Sequence[int]) -> Topology:
     """The topology of these services; ``delays_ms`` are the distances at which a failed event comes again."""
     wirings = sorted((read_wiring(service) for service in services), key=lambda wiring: wiring.name)
-    exchanges, queues, bindings = [Exchange(RPC_EXCHANGE, "topic")], [], []
+    exchanges = [Exchange(RPC_EXCHANGE, "topic")]
+    queues: list[Queue] = []
+    bindings: list[Binding] = []
     for wiring in wirings:
         exchanges += _exchanges(wiring, delays_ms)
         queues += _queues(wiring, delays_ms)
