@@ -1,0 +1,92 @@
+"""The copy of the denied access tokens in Redis, which spares the gateway a question per request.
+
+The truth is in userservice_db. The copy counts only while the marker stands that it is complete; the marker is renewed,
+every few seconds, by writing the whole copy again. So a denial that never reached Redis, because a process died between
+its commit and this, is made up for at the next renewal.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from redis import Redis, ResponseError
+
+from services.chassis.auth import DENIED_COMPLETE, denied_key
+from services.chassis.cache import Copies
+from services.chassis.config import positive, read
+from services.chassis.errors import Unavailable
+from services.chassis.logs import get_logger
+from services.chassis.timer import Timer
+from services.users.models import Denial
+from services.users.repository import KEPT_AFTER_EXPIRY
+
+MARKER_SECONDS = 60
+"""How long the copy counts without being renewed. Long enough for a restart of this service: while it is down nobody
+denies a token, so the copy stays complete."""
+
+BATCH = 500
+RENEWAL_SECONDS = 5
+
+log = get_logger(__name__)
+
+
+class RenewalTimer(Timer):
+    """Runs every ``DENIED_RENEWAL_SECONDS``, which must be well below MARKER_SECONDS."""
+
+    def __init__(self) -> None:
+        super().__init__("DENIED_RENEWAL_SECONDS")
+
+    def setup(self) -> None:
+        """Read the distance in seconds."""
+        self.interval = read({self.setting: RENEWAL_SECONDS, **self.container.config}, self.setting, positive)
+
+
+renewal_timer: Callable[..., Any] = RenewalTimer.decorator
+
+
+def tell(copies: Copies, denials: Iterable[Denial], now: datetime) -> None:
+    """Add these to the copy. Never fails: what Redis missed is told at the next renewal."""
+    try:
+        _write(copies, denials, now)
+    except Unavailable:
+        log.warning("denials_not_told")
+
+
+def renew(copies: Copies, denials: Iterable[Denial], now: datetime) -> None:
+    """Write the whole copy and then the marker. Raises Unavailable when Redis does not take all of it.
+
+    A Redis that loses its memory half-way also loses the promise made first, and without promise there is no marker.
+    """
+    promise = f"{DENIED_COMPLETE}:{uuid4()}"
+    with copies.required() as redis:
+        redis.set(promise, b"1", ex=MARKER_SECONDS)
+    _write(copies, denials, now)
+    try:
+        with copies.required() as redis:
+            redis.rename(promise, DENIED_COMPLETE)
+    except Unavailable as error:
+        if not isinstance(error.__cause__, ResponseError):
+            raise
+        log.warning("denials_lost_half_way")
+
+
+def _write(copies: Copies, denials: Iterable[Denial], now: datetime) -> None:
+    for batch in _batches(denials):
+        with copies.required() as redis:
+            _write_batch(redis, batch, now)
+
+
+def _write_batch(redis: Redis, batch: list[Denial], now: datetime) -> None:
+    with redis.pipeline(transaction=False) as pipeline:
+        for denial in batch:
+            seconds = int((denial.expires_at + KEPT_AFTER_EXPIRY - now).total_seconds())
+            pipeline.set(denied_key(denial.jti), b"1", ex=max(1, seconds))
+        pipeline.execute()
+
+
+def _batches(denials: Iterable[Denial]) -> Iterator[list[Denial]]:
+    rest = iter(denials)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
