@@ -10,8 +10,10 @@ One method of a service claims a few jobs, under a lease so that any number of i
     def make_attempt(self, attempt: Attempt) -> None: ...
 
 Jobs run beside each other, so a slow one holds up none of the rest until ``at_once`` of them are slow. An error ends
-its job and nothing else; the job is due again when its lease has run out, and a claim says when that will be. The worker is an entrypoint and only its handle a provider:
-Nameko stops entrypoints first, so that nothing is claimed any more while the container waits for what runs.
+its job and nothing else; the job is due again when its lease has run out, and a claim says when that will be.
+
+The worker is an entrypoint and only its handle a provider: Nameko stops entrypoints first, so that nothing is claimed
+any more while the container waits for what runs.
 """
 
 from collections.abc import Sequence

@@ -2,11 +2,10 @@
 
 On hand and reserved stand on the product, and the database holds 0 <= reserved <= on hand; available is the difference.
 Every movement of either leaves a row in the ledger, which nobody can change afterwards. What an event does to a
-reservation is :data:`TRANSITIONS` and nothing else.
+reservation says the table in ``transitions.py``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -22,30 +21,18 @@ from events import (
     InventoryReservedEvent,
     OrderCancelledEvent,
     OrderCreatedEvent,
-    OrderEvent,
-    OrderShippedEvent,
     ProductChangedEvent,
     ReleaseOutcome,
     Shortage,
     outcome_id,
 )
-from services.chassis.errors import Alarm, InvalidInput
+from services.chassis.errors import InvalidInput
 
 
 class Base(DeclarativeBase):
     """The tables of ``inventoryservice_db``."""
 
     type_annotation_map: Final = {datetime: DateTime(timezone=True), UUID: Uuid, str: Text, int: BigInteger}
-
-
-class ReservationStatus(StrEnum):
-    """Where an order's stock is. A tombstone is the reservation of an order that was cancelled before it was made."""
-
-    RESERVED = "reserved"
-    SHIPPED = "shipped"
-    RELEASED = "released"
-    REJECTED = "rejected"
-    TOMBSTONE = "tombstone"
 
 
 class Movement(StrEnum):
@@ -61,61 +48,6 @@ class Movement(StrEnum):
 MOVES_ON_HAND: Final = frozenset({Movement.RECEIVED, Movement.ADJUSTED, Movement.SHIPPED})
 MOVES_RESERVED: Final = frozenset({Movement.RESERVED, Movement.RELEASED, Movement.SHIPPED})
 """A ledger row's delta counts for the levels its kind moves: each level is the sum of its deltas."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What an event does to a reservation: where it may lead (nowhere when empty), and what is told to the orders."""
-
-    to: tuple[ReservationStatus, ...] = ()
-    released: ReleaseOutcome | None = None
-    alarm: bool = False
-
-
-_STAYS: Final = Cell()
-_ALARM: Final = Cell(alarm=True)
-_NOTHING_RESERVED: Final = Cell(released=ReleaseOutcome.NOTHING_RESERVED)
-
-TRANSITIONS: Final[Mapping[type[OrderEvent], Mapping[ReservationStatus | None, Cell]]] = {
-    OrderCreatedEvent: {
-        None: Cell(to=(ReservationStatus.RESERVED, ReservationStatus.REJECTED)),
-        ReservationStatus.RESERVED: _STAYS,
-        ReservationStatus.REJECTED: _STAYS,
-        ReservationStatus.RELEASED: _STAYS,
-        ReservationStatus.TOMBSTONE: _STAYS,
-        ReservationStatus.SHIPPED: _STAYS,
-    },
-    OrderCancelledEvent: {
-        None: Cell(to=(ReservationStatus.TOMBSTONE,), released=ReleaseOutcome.NOTHING_RESERVED),
-        ReservationStatus.RESERVED: Cell(to=(ReservationStatus.RELEASED,), released=ReleaseOutcome.RELEASED),
-        ReservationStatus.REJECTED: _NOTHING_RESERVED,
-        ReservationStatus.RELEASED: Cell(released=ReleaseOutcome.RELEASED),
-        ReservationStatus.TOMBSTONE: _NOTHING_RESERVED,
-        ReservationStatus.SHIPPED: _ALARM,
-    },
-    OrderShippedEvent: {
-        None: _ALARM,
-        ReservationStatus.RESERVED: Cell(to=(ReservationStatus.SHIPPED,)),
-        ReservationStatus.REJECTED: _ALARM,
-        ReservationStatus.RELEASED: _ALARM,
-        ReservationStatus.TOMBSTONE: _ALARM,
-        ReservationStatus.SHIPPED: _STAYS,
-    },
-}
-"""The reservation's table of the saga; None is an order that inventory has not heard of."""
-
-
-def cell(event: OrderEvent, status: ReservationStatus | None) -> Cell:
-    """What the event does to a reservation in this status. Raises Alarm where that must never happen."""
-    found = TRANSITIONS[type(event)][status]
-    if found.alarm:
-        raise Alarm(f"{event.event_type} for order {event.order_id} whose stock is {status or 'unknown'}")
-    return found
-
-
-def leading_to(event: type[OrderEvent], target: ReservationStatus) -> list[ReservationStatus]:
-    """The statuses that the event turns into ``target``, for the condition of an update."""
-    return [status for status, each in TRANSITIONS[event].items() if status is not None and target in each.to]
 
 
 class Product(Base):

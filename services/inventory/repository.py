@@ -18,16 +18,8 @@ from events import OrderCancelledEvent, OrderCreatedEvent, OrderEvent, OrderShip
 from services.chassis import wire
 from services.chassis.errors import Conflict, NotFound
 from services.chassis.repository import Repository
-from services.inventory.models import (
-    TRANSITIONS,
-    LedgerEntry,
-    Movement,
-    Product,
-    Reservation,
-    ReservationStatus,
-    cell,
-    leading_to,
-)
+from services.inventory.models import LedgerEntry, Movement, Product, Reservation
+from services.inventory.transitions import TRANSITIONS, ReservationStatus, cell, leading_to
 
 _RESERVE: Final = text(
     """
@@ -207,7 +199,7 @@ class ProductRepository(Repository):
         return self.session.scalars(select(Product).where(Product.id.in_(product_ids)).order_by(Product.id)).all()
 
     def adjust(self, product_id: UUID, delta: int, *, reason: str, actor: UUID, at: datetime) -> LedgerEntry:
-        """Change what is on hand and note it. Raises NotFound, and Conflict when less than is set aside would remain."""
+        """Change what is on hand and note it. Raises NotFound, or Conflict when less than is set aside would stay."""
         changed = (
             update(Product)
             .where(Product.id == product_id, Product.on_hand + delta >= Product.reserved)

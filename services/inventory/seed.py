@@ -1,4 +1,4 @@
-"""The catalogue of a new cluster: a dozen products with the same ids everywhere, one sold out, one with its last unit."""
+"""A new cluster's catalogue: a dozen products with the same ids everywhere, one sold out, one with its last unit."""
 
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
