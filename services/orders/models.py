@@ -5,6 +5,7 @@ Which move is legal says the table in ``transitions.py``. The methods of :class:
 Deadlines are set and judged by the database's clock; every other time is the one the caller took.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
@@ -46,6 +47,12 @@ from services.orders.transitions import (
     target,
 )
 
+WAITS_FOR: Final[Mapping[OrderStatus, str | None]] = {
+    OrderStatus.PENDING: "inventory to reserve the stock, then payments to take the money (PaymentProcessedEvent)",
+    OrderStatus.CONFIRMED: "staff to ship it",
+    OrderStatus.SHIPPED: "staff to note that it arrived",
+    OrderStatus.DELIVERED: None,
+}
 LONGEST_SETTLEMENT_DISTANCE: Final = timedelta(days=1)
 UNSETTLED: Final = "(stock_settled_at IS NULL OR payment_settled_at IS NULL)"
 MOST_DOUBLINGS: Final = 16
@@ -119,6 +126,7 @@ class Order(Base):
     payment_settled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     settlement_attempts: Mapped[int] = mapped_column(server_default="0")
     next_settlement_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    pruned_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     items: Mapped[list[OrderItem]] = relationship(order_by=OrderItem.position, lazy="raise")
     history: WriteOnlyMapped[HistoryEntry] = relationship(order_by=HistoryEntry.number)
@@ -132,7 +140,8 @@ class Order(Base):
         CheckConstraint(f"length(cancel_note) <= {LONGEST_NOTE}", "orders_cancel_note"),
         CheckConstraint("status IN ('Pending', 'Cancelled') OR payment_status = 'Completed'", "orders_live_is_paid"),
         CheckConstraint(
-            "num_nonnulls(status_reason, cancelled_from, cancelled_at) = CASE status WHEN 'Cancelled' THEN 3 ELSE 0 END",
+            "num_nonnulls(status_reason, cancelled_from, cancelled_at)"
+            " = CASE status WHEN 'Cancelled' THEN 3 ELSE 0 END",
             "orders_cancelled_says_why",
         ),
         CheckConstraint(
@@ -142,6 +151,11 @@ class Order(Base):
         Index("orders_newest", desc("created_at"), desc("id")),
         Index("orders_newest_of_user", "user_id", desc("created_at"), desc("id")),
         Index("orders_pending", "deadline_at", postgresql_where=text("status = 'Pending'")),
+        Index(
+            "orders_over",
+            "updated_at",
+            postgresql_where=text("status IN ('Delivered', 'Cancelled') AND pruned_at IS NULL"),
+        ),
         Index(
             "orders_unsettled",
             "cancelled_at",
@@ -182,6 +196,18 @@ class Order(Base):
     def settled(self) -> bool:
         """Whether everything that cancelling this order owed was given back."""
         return self.stock_settled_at is not None and self.payment_settled_at is not None
+
+    @property
+    def waits_for(self) -> str | None:
+        """Whom the order waits for and for which word of theirs; None when nothing is left to happen."""
+        if self.status != OrderStatus.CANCELLED:
+            return WAITS_FOR[self.status]
+        owed = [] if self.stock_settled_at else ["inventory to give the stock back (InventoryReleasedEvent)"]
+        if self.payment_settled_at is None:
+            owed.append(
+                "payments to give the money back (PaymentRefundedEvent, or PaymentVoidedEvent if there is none)"
+            )
+        return ", ".join(owed) or None
 
     def payment_processed(self, event: PaymentProcessedEvent, now: datetime) -> tuple[Event, ...]:
         """Confirm the order, unless it is past that; the money is noted in any case. Raises Alarm for another sum."""

@@ -1,6 +1,7 @@
 """What orders takes and gives over RPC, in the API's own shapes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -8,9 +9,11 @@ from marshmallow import ValidationError, fields, post_load, validate
 
 from events import LONGEST_NOTE, MOST_LINES, MOST_PIECES
 from services.chassis.auth import Principal
-from services.chassis.schema import Instant, Money, Schema, Text, Whole
+from services.chassis.journey import STEPS
+from services.chassis.schema import Instant, Money, Schema, Text, Whole, invalid
 from services.orders.models import Order
 from services.orders.pricing import Wish, WishedLine
+from services.orders.tables import HistoryEntry
 from services.orders.transitions import OrderStatus, allowed_actions
 
 PAYMENT_METHODS: Final = (
@@ -27,6 +30,7 @@ PAYMENT_METHODS: Final = (
 LONGEST_NAME: Final = 200
 LONGEST_ADDRESS: Final = 500
 LONGEST_TRACKING: Final = 100
+LONGEST_KEY: Final = 255
 MOST_ORDERS_A_PAGE: Final = 100
 
 
@@ -135,7 +139,15 @@ SHIP: Final = _ShipSchema()
 LIST_ORDERS: Final = _ListSchema()
 ORDER_VIEW: Final = _OrderSchema()
 ORDER_SUMMARY: Final = _SummarySchema()
+INSTANT: Final = Instant()
 PRODUCTS: Final = _ProductSchema(many=True, unknown="exclude")
+
+
+def read_key(key: str | None) -> str | None:
+    """The idempotency key, if one was sent; raises InvalidInput unless it is 1-255 printable characters."""
+    if key is not None and not (1 <= len(key) <= LONGEST_KEY and key.isprintable()):
+        raise invalid([("/idempotencyKey", f"Must be 1-{LONGEST_KEY} printable characters.")])
+    return key
 
 
 def view_for(caller: Principal, order: Order | Mapping[str, Any]) -> dict[str, Any]:
@@ -143,3 +155,32 @@ def view_for(caller: Principal, order: Order | Mapping[str, Any]) -> dict[str, A
     view = dict(order) if isinstance(order, Mapping) else ORDER_VIEW.dump(order)
     actions = allowed_actions(OrderStatus(view["status"]), caller)
     return {**view, "allowedActions": [action.value for action in actions]}
+
+
+def journey_view(
+    order: Order, history: Sequence[HistoryEntry], messages: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The order's way so far and what it waits for; ``messages`` are its steps in the inbox and the outbox.
+
+    What an event has changed stands with the event; what a person or a timer did is a step of its own.
+    """
+    changes = {str(entry.event_id): _change(entry) for entry in history if entry.event_id}
+    steps = [{**step, **changes.get(step["eventId"], {})} for step in messages]
+    steps += STEPS.dump([_own_step(entry) for entry in history if entry.event_id is None])
+    unsent = [step["event"] for step in steps if step["outcome"] == "waiting"]
+    return {
+        "orderId": str(order.id),
+        "status": order.status.value,
+        "deadline": INSTANT.serialize("deadline_at", order) if order.status == OrderStatus.PENDING else None,
+        "waitingFor": f"the broker to take {', '.join(unsent)}" if unsent else order.waits_for,
+        "steps": sorted(steps, key=lambda step: datetime.fromisoformat(step["at"])),
+    }
+
+
+def _change(entry: HistoryEntry) -> dict[str, str]:
+    moved = f"{entry.from_status} -> {entry.to_status}" if entry.from_status else str(entry.to_status)
+    return {"outcome": "noted" if entry.from_status == entry.to_status else moved, "note": entry.note}
+
+
+def _own_step(entry: HistoryEntry) -> dict[str, Any]:
+    return {"at": entry.at, "service": "orders", "event": f"{entry.event} by {entry.actor}", **_change(entry)}
