@@ -12,7 +12,7 @@ from services.chassis.work import Work
 from services.inventory.models import Product
 from services.inventory.repository import ProductRepository
 
-CATALOGUE: Final = UUID("6f6d7300-0000-5000-8000-000000000002")
+CATALOGUE: Final = UUID("6f6d7300-0000-5000-8000-000000000004")
 """Namespace of the seeded products' ids, see :func:`product_id`."""
 
 

@@ -58,6 +58,7 @@ class Payment(Base):
     refund_id: Mapped[str | None]
     reason: Mapped[str | None]
     correlation_id: Mapped[str]
+    traceparent: Mapped[str | None]
     causation_id: Mapped[UUID]
     charge_attempts: Mapped[int]
     abandon_attempts: Mapped[int]
@@ -179,6 +180,7 @@ class Request:
     transaction_id: str | None
     lease_until: datetime
     correlation_id: str
+    traceparent: str | None
     causation_id: UUID
 
     @property
@@ -189,7 +191,7 @@ class Request:
     @property
     def trace(self) -> Trace:
         """Where the payment comes from."""
-        return Trace(self.correlation_id, None, self.causation_id)
+        return Trace(self.correlation_id, self.traceparent, self.causation_id)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from events import InventoryReservedEvent, OrderCancelledEvent, OrderEvent
 from services.chassis.repository import Repository
+from services.chassis.tracing import Trace
 from services.chassis.worker import Claimed
 from services.payments.models import MOST_CHARGES, Attempt, Pace, Payment, Request
 from services.payments.transitions import (
@@ -63,7 +64,7 @@ _CLAIM: Final = text(
     )
     SELECT begun.id AS attempt_id, begun.payment_id, begun.number, claimed.order_id, claimed.kind, claimed.amount_cents,
         claimed.currency, claimed.payment_method, claimed.transaction_id, claimed.lease_until, claimed.correlation_id,
-        claimed.causation_id
+        claimed.traceparent, claimed.causation_id
     FROM begun JOIN claimed ON claimed.id = begun.payment_id
     """
 )
@@ -71,7 +72,7 @@ _CLAIM: Final = text(
 
 @dataclass(frozen=True)
 class Recorded:
-    """What an answer came to: the events it caused, whether the processor has to be asked again, and a first refusal."""
+    """What an answer came to: the events it caused, whether the processor must be asked again, a first refusal."""
 
     events: Sequence[OrderEvent] = ()
     is_open: bool = False
@@ -81,28 +82,29 @@ class Recorded:
 class PaymentRepository(Repository):
     """The money of every order."""
 
-    def open(self, event: InventoryReservedEvent, *, at: datetime) -> None:
+    def open(self, event: InventoryReservedEvent, *, trace: Trace, at: datetime) -> None:
         """Let the order be charged, unless payments has heard of it before."""
         asked = {
             "amount_cents": event.total_cents,
             "currency": event.currency,
             "payment_method": event.payment_method,
         }
-        self._add(event, asked, at)
+        self._add(event, asked, trace, at)
 
-    def get_or_void(self, event: OrderCancelledEvent, *, at: datetime) -> Payment:
-        """The cancelled order's payment, locked; a voided one is made where there is none, so that none ever will be."""
-        self._add(event, {"cancel_requested": True}, at)
+    def get_or_void(self, event: OrderCancelledEvent, *, trace: Trace, at: datetime) -> Payment:
+        """The cancelled order's payment, locked; where there is none, a voided one, so that none is ever charged."""
+        self._add(event, {"cancel_requested": True}, trace, at)
         query = select(Payment).where(Payment.order_id == event.order_id).with_for_update(key_share=True)
         return self.session.scalars(query).one()
 
-    def _add(self, event: OrderEvent, values: dict[str, Any], at: datetime) -> None:
+    def _add(self, event: OrderEvent, values: dict[str, Any], trace: Trace, at: datetime) -> None:
         row = {
             "id": uuid4(),
             "order_id": event.order_id,
             "user_id": event.user_id,
             "status": EVENTS[type(event)][None].to,
-            "correlation_id": event.correlation_id,
+            "correlation_id": trace.correlation_id,
+            "traceparent": trace.traceparent,
             "causation_id": event.event_id,
             "created_at": at,
             "updated_at": at,

@@ -38,6 +38,7 @@ def create_payments() -> None:
         sa.Column("refund_id", sa.Text, unique=True),
         sa.Column("reason", sa.Text),
         sa.Column("correlation_id", sa.Text, nullable=False),
+        sa.Column("traceparent", sa.Text),
         sa.Column("causation_id", sa.Uuid, nullable=False),
         sa.Column("charge_attempts", sa.Integer, nullable=False, server_default="0"),
         sa.Column("abandon_attempts", sa.Integer, nullable=False, server_default="0"),
