@@ -33,6 +33,9 @@ BACKLOG: Final = 1024
 SPARE_FILES: Final = 128
 """File descriptors left for the broker, Redis, logs and the like."""
 
+MOST_FAREWELLS: Final = 64
+"""How many of those there is no room for are told so at a time; the others are closed without a word."""
+
 STALE_SECONDS: Final = 1.0
 """A connection silent for so long may be closed when another one needs its place."""
 
@@ -236,7 +239,7 @@ class HttpServer(WebServer):
     def _turn_away(self, connection: Any) -> None:
         refusal = Refusal(503, "too_many_connections", "Too many connections.", {"Retry-After": "1"})
         try:
-            if self._turning_away < self.limits.connections // 4:
+            if self._turning_away < MOST_FAREWELLS:
                 self._turning_away += 1
                 try:
                     _say_goodbye(connection, refusal)

@@ -14,12 +14,15 @@ def a_body(content: bytes, *, length: int | None = None) -> wsgi.Input:
 
 
 def the_refusal(content: bytes) -> Refusal:
+    """How this is refused."""
     with pytest.raises(Refusal) as caught:
         parse_object(content)
     return caught.value
 
 
 class TestParseObject:
+    """What counts as a JSON object."""
+
     def test_keeps_fractions_exact(self) -> None:
         """Money never passes through a float."""
         parsed = parse_object(b'{"price": 19.90, "quantity": 3}')
@@ -62,7 +65,11 @@ class TestParseObject:
 
     @pytest.mark.parametrize(
         ("content", "value"),
-        [(b'{"a": "\\u00fc\\n"}', "ü\n"), (b'{"a": "\\ud83d\\ude00"}', "\U0001f600"), (b'{"a": "\\\\u0000"}', "\\u0000")],
+        [
+            (b'{"a": "\\u00fc\\n"}', "ü\n"),
+            (b'{"a": "\\ud83d\\ude00"}', "\U0001f600"),
+            (b'{"a": "\\\\u0000"}', "\\u0000"),
+        ],
     )
     def test_takes_escapes_that_are_text(self, content: bytes, value: str) -> None:
         """An escaped backslash before ``u0000`` is five harmless characters."""
@@ -70,6 +77,8 @@ class TestParseObject:
 
 
 class TestReadBody:
+    """Reading a body from a connection."""
+
     def test_returns_what_the_length_promises(self) -> None:
         """And leaves the next request where it is."""
         body = a_body(b"abcdefGET /", length=6)

@@ -18,12 +18,15 @@ from services.chassis.problems import Refusal, document, refusal_of
 
 
 def the_document(error: Exception) -> dict[str, Any]:
+    """What a client reads about this error."""
     text = document(refusal_of(error), instance="/api/order", request_id="r-1")
     members: dict[str, Any] = json.loads(text)
     return members
 
 
 class TestStatus:
+    """The HTTP status of an error."""
+
     @pytest.mark.parametrize(
         ("kind", "status"),
         [
@@ -60,6 +63,8 @@ class TestStatus:
 
 
 class TestHeaders:
+    """The headers an error brings along."""
+
     def test_of_401_name_the_scheme(self) -> None:
         """Without a token there is no error attribute (RFC 6750, section 3)."""
         headers = refusal_of(Unauthenticated("token_missing", "No.")).headers
@@ -79,6 +84,8 @@ class TestHeaders:
 
 
 class TestDocument:
+    """The problem document."""
+
     def test_has_every_member_of_the_contract(self) -> None:
         """As docs and clients know it."""
         problem = the_document(NotFound("order_not_found", "There is no such order."))

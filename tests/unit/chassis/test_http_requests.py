@@ -1,6 +1,7 @@
 from uuid import UUID
 
 import pytest
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 from services.chassis.http import Refusal, Request, idempotency_key, json_object, reply, tagged
@@ -11,12 +12,14 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 def a_request(body: bytes = b"", *, query: str = "", method: str = "GET", **headers: str) -> Request:
     """A request with these headers, ``content_type="..."`` for ``Content-Type: ...``."""
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = Request(EnvironBuilder(method=method, query_string=query, headers=fields).get_environ())
+    request = Request(EnvironBuilder(method=method, query_string=query, headers=Headers(fields)).get_environ())
     request.body = body
     return request
 
 
 class TestRequestId:
+    """The id of a request."""
+
     def test_is_the_clients_when_it_is_sane(self) -> None:
         """So that a client finds its own requests in our logs."""
         assert a_request(x_request_id="order-4711.a_b").request_id == "order-4711.a_b"
@@ -31,6 +34,8 @@ class TestRequestId:
 
 
 class TestContext:
+    """What a request sends along with its calls."""
+
     def test_carries_id_token_and_trace(self) -> None:
         """All that travels with an RPC."""
         request = a_request(x_request_id="r-1", authorization="bearer abc.def", traceparent=TRACEPARENT)
@@ -53,6 +58,8 @@ class TestContext:
 
 
 class TestQuery:
+    """The parameters of a query."""
+
     def test_is_a_text_for_each_name(self) -> None:
         """Decoded as forms are."""
         assert a_request(query="q=a+b%C3%BC&limit=5&cursor=").query == {"q": "a bü", "limit": "5", "cursor": ""}
@@ -67,6 +74,8 @@ class TestQuery:
 
 
 class TestJsonObject:
+    """The body a handler asks for."""
+
     def test_reads_json(self) -> None:
         """Also with its charset spelled out."""
         assert json_object(a_request(b'{"a": 1}', content_type="application/json; charset=UTF-8")) == {"a": 1}
@@ -96,6 +105,8 @@ class TestJsonObject:
 
 
 class TestIdempotencyKey:
+    """The key a handler asks for."""
+
     def test_is_what_was_sent(self) -> None:
         """Up to 255 characters; none where none was sent."""
         assert idempotency_key(a_request(idempotency_key="k" * 255)) == "k" * 255
@@ -111,6 +122,8 @@ class TestIdempotencyKey:
 
 
 class TestTagged:
+    """An answer with an ETag."""
+
     def test_names_exactly_these_bytes(self) -> None:
         """Same bytes, same tag; other bytes, another."""
         first, again = tagged(a_request(), {"a": 1}), tagged(a_request(), {"a": 1})
@@ -138,6 +151,8 @@ class TestTagged:
 
 
 class TestReply:
+    """An answer without one."""
+
     def test_has_no_body_without_a_payload(self) -> None:
         """As a 204 wants it."""
         assert reply(204).get_data() == b""

@@ -1,0 +1,116 @@
+"""The real gateway beside made-up services: each call answers what the test can recognise.
+
+The saga's journeys drive the gateway with the real ones; here it is about what HTTP adds to an RPC.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gateway import GatewayService
+from services.chassis.errors import NotFound, TimedOut, Unavailable
+from services.chassis.provider import Provider
+
+KNOWN = "11111111-1111-4111-8111-111111111111"
+DENIED = "22222222-2222-4222-8222-222222222222"
+AWAY = "33333333-3333-4333-8333-333333333333"
+ORDERS_STEP = {"at": "2026-01-01T00:00:00Z", "service": "orders"}
+INVENTORY_STEP = {"at": "2026-01-01T00:00:00.500000Z", "service": "inventory"}
+LATER_STEP = {"at": "2026-01-01T00:00:01Z", "service": "orders"}
+
+
+def get_order(order_id: str) -> dict[str, Any]:
+    """The one order there is."""
+    if order_id == AWAY:
+        raise Unavailable("service_away", "The service is away.", {"retry_after": 4})
+    if order_id != KNOWN:
+        raise NotFound("order_not_found", "There is no such order.")
+    return {"id": order_id, "status": "Pending"}
+
+
+def place_order(body: Any, *, idempotency_key: str | None) -> dict[str, Any]:
+    """The order with what was asked for; the key "again" was used before."""
+    return {"order": {**get_order(KNOWN), "body": body, "key": idempotency_key}, "replayed": idempotency_key == "again"}
+
+
+def cancel_order(order_id: str, body: Any, *, idempotency_key: str | None) -> dict[str, Any]:
+    """As when it is placed."""
+    return {**place_order(body, idempotency_key=idempotency_key), "id": order_id}
+
+
+def check_token(jti: str) -> dict[str, bool]:
+    """One token is denied."""
+    return {"denied": jti == DENIED}
+
+
+def orders_journey(order_id: str) -> dict[str, Any]:
+    """What orders knows of the one order."""
+    get_order(order_id)
+    return {"orderId": order_id, "status": "Pending", "deadline": None, "steps": [LATER_STEP, ORDERS_STEP]}
+
+
+def silence(*_: Any) -> Any:
+    """No answer by the deadline."""
+    raise TimedOut("rpc_timed_out", "No answer.")
+
+
+ANSWERS: dict[str, Callable[..., Any]] = {
+    "users.check_token": check_token,
+    "orders.place_order": place_order,
+    "orders.cancel_order": cancel_order,
+    "orders.get_order": get_order,
+    "orders.get_journey": orders_journey,
+    "inventory.get_journey": lambda _: {"steps": [INVENTORY_STEP]},
+    "payments.get_journey": silence,
+}
+
+
+class Call:
+    """One method of a peer, called in either way."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the method answers; without one of its own, what it was called with."""
+        if self.name in ANSWERS:
+            return ANSWERS[self.name](*args, **kwargs)
+        return {"id": KNOWN, "called": self.name, "with": list(args)}
+
+    def call_async(self, *args: Any) -> "Reply":
+        """A reply to wait for; notifications cannot even be asked."""
+        if self.name.startswith("notifications."):
+            raise Unavailable("broker_away", "The broker does not answer.")
+        return Reply(partial(self, *args))
+
+
+class Reply:
+    """What will have been answered."""
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self.result = answer
+
+
+class Peer:
+    """A service that has every method."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+
+    def __getattr__(self, method: str) -> Call:
+        return Call(f"{self.service}.{method}")
+
+
+class FakeProxy(Provider[Peer]):
+    """Stands where the gateway has its proxy."""
+
+    def __init__(self, service: str) -> None:
+        self.peer = Peer(service)
+
+    def get_dependency(self, worker_ctx: Any) -> Peer:
+        """The made-up service."""
+        return self.peer
+
+
+PEERS = ("users", "orders", "inventory", "payments", "notifications")
+FakedGateway = type("FakedGateway", (GatewayService,), {f"{service}_rpc": FakeProxy(service) for service in PEERS})
