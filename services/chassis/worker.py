@@ -59,7 +59,7 @@ class Worker(Entrypoint):
         """Read the settings."""
         self.sweep_seconds = read(self.container.config, self.sweep, positive)
         self.most = read(self.container.config, self.at_once, whole)
-        self.claiming = _Claim(expected_exceptions=(Unavailable,)).bind(self.container, self.claim)
+        self.claiming = _Claim(self.claim, self.container)
         self.running = 0
         self._stopping = False
         self._hungry = False
@@ -131,6 +131,11 @@ class Worker(Entrypoint):
 
 class _Claim(Entrypoint):
     """Stands for the claiming method, which nothing but its worker calls."""
+
+    def __init__(self, method_name: str, container: Any) -> None:
+        super().__init__(expected_exceptions=(Unavailable,))
+        self.method_name = method_name
+        self.container = container
 
 
 class Waker(Provider[Worker]):

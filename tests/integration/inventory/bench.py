@@ -132,8 +132,8 @@ class InventoryBench:
 
     def levels(self, product: UUID) -> tuple[int, int]:
         """On hand and reserved."""
-        ((on_hand, reserved),) = self.rows("SELECT on_hand, reserved FROM products WHERE id = :id", id=str(product))
-        return on_hand, reserved
+        (row,) = self.rows("SELECT on_hand, reserved FROM products WHERE id = :id", id=str(product))
+        return row.on_hand, row.reserved
 
     def status(self, order: OrderEvent) -> str:
         """The status of the order's reservation."""

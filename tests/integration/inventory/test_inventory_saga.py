@@ -43,7 +43,9 @@ class TestOrderCreated:
         assert inventory.status(order) == "rejected"
         assert inventory.outbox(order) == ["InventoryReservationFailedEvent"]
         ((payload,),) = inventory.rows("SELECT payload FROM outbox WHERE order_id = :id", id=str(order.order_id))
-        short = {each["product_id"]: (each["requested"], each["available"]) for each in wire.decode(payload)["shortages"]}
+        short = {
+            each["product_id"]: (each["requested"], each["available"]) for each in wire.decode(payload)["shortages"]
+        }
         assert short == {str(TYPEWRITER): (1, 0), str(PRINT): (2, 1), str(unknown): (7, 0)}
         assert inventory.levels(LAMP) == (120, 0)
         inventory.check_books()
@@ -86,7 +88,9 @@ class TestOrderCancelled:
 
         assert inventory.status(order) == "released"
         assert inventory.levels(LAMP) == (120, 0)
-        assert self.released_ids(inventory, order) == [outcome_id(order.order_id, "InventoryReleasedEvent:released")] * 2
+        assert (
+            self.released_ids(inventory, order) == [outcome_id(order.order_id, "InventoryReleasedEvent:released")] * 2
+        )
         inventory.check_books()
 
     def test_says_that_nothing_was_reserved(self, inventory: InventoryBench) -> None:
