@@ -64,7 +64,7 @@ class User(Base):
     first_name: Mapped[str | None] = mapped_column(Text)
     last_name: Mapped[str | None] = mapped_column(Text)
     phone: Mapped[str | None] = mapped_column(Text)
-    password_hash: Mapped[str] = mapped_column(Text, repr=False)
+    password_hash: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(Text)
     active: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
