@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, delete, exists, func, inspect, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import selectinload
 
+from events import ProductChangedEvent
 from services.chassis import wire
 from services.chassis.auth import Principal
 from services.chassis.errors import Conflict, InvalidInput, NotFound
@@ -134,6 +135,9 @@ def unknown_order() -> NotFound:
     return NotFound("order_not_found", "There is no such order.")
 
 
+_PRODUCT_COLUMNS: Final = tuple(column.key for column in inspect(Product).column_attrs)
+
+
 class CatalogueRepository(Repository):
     """The copy of the catalogue."""
 
@@ -142,14 +146,15 @@ class CatalogueRepository(Repository):
         query = select(Product).where(Product.product_id.in_(list(product_ids)))
         return {product.product_id: product for product in self.session.scalars(query)}
 
-    def learn(self, products: Iterable[Mapping[str, Any]]) -> None:
+    def learn(self, products: Iterable[Product | ProductChangedEvent]) -> None:
         """Take over what is said of the products, except where something newer is known."""
-        rows = sorted(products, key=lambda row: row["product_id"])  # locked in one order by everybody
+        in_order = sorted(products, key=lambda product: product.product_id)  # everybody locks them in this order
+        rows = [{name: getattr(product, name) for name in _PRODUCT_COLUMNS} for product in in_order]
         if not rows:
             return
         statement = insert(Product).values(rows)
         newer = Product.product_version < statement.excluded.product_version
-        changes = {name: statement.excluded[name] for name in rows[0] if name != "product_id"}
+        changes = {name: statement.excluded[name] for name in _PRODUCT_COLUMNS if name != "product_id"}
         self.session.execute(statement.on_conflict_do_update(index_elements=["product_id"], set_=changes, where=newer))
 
 
@@ -243,7 +248,11 @@ class UpkeepRepository(Repository):
         """Drop some idempotency keys that are older than a day; how many."""
         scope = (IdempotencyKey.user_id, IdempotencyKey.method, IdempotencyKey.path, IdempotencyKey.key)
         old = select(*scope).where(IdempotencyKey.created_at < func.now() - DAY).limit(limit)
-        return len(self.session.execute(delete(IdempotencyKey).where(tuple_(*scope).in_(old)).returning(*scope)).all())
+        return len(
+            self.session.execute(
+                delete(IdempotencyKey).where(tuple_(*scope).in_(old)).returning(IdempotencyKey.key)
+            ).all()
+        )
 
     def prune_changes(self, limit: int) -> int:
         """Drop some inbox rows of old ProductChangedEvents; how many. A repeat is known by its version too."""
@@ -251,4 +260,6 @@ class UpkeepRepository(Repository):
             INBOX.c.order_id.is_(None), INBOX.c.handled_at < func.now() - EVIDENCE
         )
         mine = tuple_(INBOX.c.event_id, INBOX.c.handler)
-        return len(self.session.execute(delete(INBOX).where(mine.in_(old.limit(limit))).returning(mine)).all())
+        return len(
+            self.session.execute(delete(INBOX).where(mine.in_(old.limit(limit))).returning(INBOX.c.event_id)).all()
+        )

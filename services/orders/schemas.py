@@ -13,7 +13,7 @@ from services.chassis.journey import STEPS
 from services.chassis.schema import Instant, Money, Schema, Text, Whole, invalid
 from services.orders.models import Order
 from services.orders.pricing import Wish, WishedLine
-from services.orders.tables import HistoryEntry
+from services.orders.tables import HistoryEntry, Product
 from services.orders.transitions import OrderStatus, allowed_actions
 
 PAYMENT_METHODS: Final = (
@@ -131,6 +131,11 @@ class _ProductSchema(Schema):
     currency = fields.String(data_key="currency", required=True)
     active = fields.Boolean(data_key="active", required=True)
     product_version = fields.Integer(data_key="product_version", required=True)
+
+    @post_load
+    def build(self, loaded: dict[str, Any], **_: Any) -> Product:
+        """The product as a row that is in no database yet."""
+        return Product(**loaded)
 
 
 PLACE_ORDER: Final = _PlaceOrderSchema()

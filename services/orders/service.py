@@ -84,8 +84,8 @@ class OrdersService:
         Raises InvalidInput for what breaks a rule or cannot be bought, Conflict for a price that is no longer true or
         a key in use, Unavailable when only inventory could know a product and is away.
         """
-        owner, wish = self.caller, PLACE_ORDER.read(body)["wish"]
-        request = Request(owner.user_id, "POST", "/api/order", read_key(idempotency_key), body)
+        owner_id, wish = self.caller.user_id, PLACE_ORDER.read(body)["wish"]
+        request = Request(owner_id, "POST", "/api/order", read_key(idempotency_key), body)
         products = self._find_products(wish)
         with self.begin() as work:
             return self._once(work, request, lambda: self._place(work, wish, products))
@@ -101,11 +101,12 @@ class OrdersService:
     @rpc(expected_exceptions=ServiceError)
     def get_order(self, order_id: str) -> dict[str, Any]:
         """The order, for its owner and for staff; raises NotFound for everybody else."""
-        caller, wanted = self.caller, as_order_id(order_id)
+        self.caller.require("customer")
+        wanted = as_order_id(order_id)
         view = self.cache.get_or_load(order_key(wanted), self.cache_seconds, partial(self._load, wanted))
-        if not may_see(UUID(view["userId"]), caller):
+        if not may_see(UUID(view["userId"]), self.caller):
             raise unknown_order()
-        return view_for(caller, view)
+        return view_for(self.caller, view)
 
     @rpc(expected_exceptions=ServiceError)
     def cancel_order(
@@ -115,9 +116,9 @@ class OrdersService:
 
         What it holds is given back by those who hold it. Raises Conflict once it has left the house.
         """
-        wanted, note = as_order_id(order_id), CANCEL.read(body)["reason"] or ""
+        caller_id, wanted, note = self.caller.user_id, as_order_id(order_id), CANCEL.read(body)["reason"] or ""
         path = f"/api/order/{wanted}/cancel"
-        request = Request(self.caller.user_id, "POST", path, read_key(idempotency_key), body)
+        request = Request(caller_id, "POST", path, read_key(idempotency_key), body)
         with self.begin() as work:
             return self._once(work, request, lambda: self._cancel(work, wanted, note))
 
@@ -182,7 +183,7 @@ class OrdersService:
     @event_handler("inventory", ProductChangedEvent)
     def on_product_changed(self, event: ProductChangedEvent, work: Work) -> None:
         """Price orders by this from now on, unless something newer is known."""
-        CatalogueRepository(work.session).learn([PRODUCTS.dump(event)])
+        CatalogueRepository(work.session).learn([event])
 
     @timer(setting="ORDER_DEADLINE_SWEEP_SECONDS")
     def expire_orders(self) -> None:

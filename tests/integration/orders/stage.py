@@ -108,7 +108,7 @@ class Stage:
         """A product that the copy of the catalogue knows."""
         product = a_product(**changes)
         with self.sessions.begin() as session:
-            CatalogueRepository(session).learn([{**described(product), "product_id": product.product_id}])
+            CatalogueRepository(session).learn([product])
         return product
 
     def keep(self, order: Order) -> Order:
