@@ -7,6 +7,7 @@ descriptor; when there are too many, those that have been silent longest make ro
 
 import errno
 import resource
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,8 +37,8 @@ SPARE_FILES: Final = 128
 MOST_FAREWELLS: Final = 64
 """How many of those there is no room for are told so at a time; the others are closed without a word."""
 
-STALE_SECONDS: Final = 1.0
-"""A connection silent for so long may be closed when another one needs its place."""
+STALE_SECONDS: Final = 0.5
+"""A connection without a whole request for so long may be closed when another one needs its place."""
 
 _NO_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -66,9 +67,8 @@ class Limits:
         def value(key: str, kind: Any, default: Any) -> Any:
             return default if config.get(key) is None else settings.read(config, key, kind)
 
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return cls(
-            connections=min(value("HTTP_MAX_CONNECTIONS", settings.whole, cls.connections), files - SPARE_FILES),
+            connections=min(value("HTTP_MAX_CONNECTIONS", settings.whole, cls.connections), _files_to_spare()),
             pending=value("HTTP_MAX_PENDING", settings.whole, cls.pending),
             header_seconds=value("HTTP_HEADER_SECONDS", settings.positive, cls.header_seconds),
             body_seconds=value("HTTP_BODY_SECONDS", settings.positive, cls.body_seconds),
@@ -263,6 +263,11 @@ class HttpServer(WebServer):
         for thread, record in list(self._connections.items()):
             if states is None or record[STATE] in states:
                 thread.kill()
+
+
+def _files_to_spare() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if files == resource.RLIM_INFINITY else max(files - SPARE_FILES, SPARE_FILES)
 
 
 def _say_goodbye(connection: Any, refusal: Refusal) -> None:
