@@ -15,6 +15,7 @@ from amqp.exceptions import NotFound
 from eventlet.event import Event as Signal
 from eventlet.semaphore import Semaphore
 from kombu.entity import Exchange
+from kombu.exceptions import KombuError
 from kombu.message import Message as KombuMessage
 from nameko.extensions import ProviderCollector
 from nameko.messaging import QueueConsumer as StockQueueConsumer
@@ -24,6 +25,7 @@ from services.chassis.logs import get_logger
 
 log = get_logger(__name__)
 
+RECONNECT_SECONDS: Final = 1.0
 CANCEL_SECONDS: Final = 3.0
 STOP_SECONDS: Final = 3.0
 
@@ -107,6 +109,16 @@ class QueueConsumer(StockQueueConsumer):
 
     # --- connection
 
+    def run(self, _tokens: int = 1, **kwargs: Any) -> None:
+        """Consume until stopped; a lost connection is made anew after a second."""
+        while not self.should_stop:
+            try:
+                for _ in self.consume(limit=None, **kwargs):
+                    pass
+            except (*FAILURES, KombuError) as error:
+                log.warning("broker_connection_lost", error=type(error.__cause__ or error).__name__)
+                eventlet.sleep(RECONNECT_SECONDS)
+
     @contextmanager
     def establish_connection(self) -> Iterator[Any]:
         """One attempt with a deadline; the loop around it comes again after a second."""
@@ -115,9 +127,8 @@ class QueueConsumer(StockQueueConsumer):
                 with eventlet.Timeout(CONNECT_SECONDS):
                     connection.connect_timeout = CONNECT_SECONDS
                     connection.ensure_connection(max_retries=0)
-            except (eventlet.Timeout, *self.connection_errors) as error:
+            except (*FAILURES, KombuError) as error:
                 self._forget_those_leaving()
-                log.warning("broker_unavailable", error=type(error).__name__)
                 raise ConnectionError("no connection to the broker") from error
             try:
                 yield connection
@@ -219,10 +230,10 @@ class QueueConsumer(StockQueueConsumer):
             self.wait_for_providers()
             self._gt.wait()
         self.should_stop = True
-        self._gt.kill()
+        self.kill()
 
     def kill(self) -> None:
         """End at once."""
         self.should_stop = True
-        if self._gt is not None:
+        if self._gt is not None and self._gt is not eventlet.getcurrent():
             self._gt.kill()

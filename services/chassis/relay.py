@@ -16,6 +16,7 @@ from sqlalchemy import Engine, Row
 
 from services.chassis import outbox
 from services.chassis.broker import ConfirmedPublisher, Message
+from services.chassis.consumer import QueueConsumer
 from services.chassis.database import is_passing
 from services.chassis.errors import Unavailable
 from services.chassis.logs import get_logger
@@ -35,6 +36,8 @@ LONGEST_BACKOFF_SECONDS: Final = 5.0
 class OutboxRelay(SharedExtension):
     """Publishes this service's outbox on its exchange ``<service>.events``."""
 
+    queue_consumer = QueueConsumer()
+
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._wake = Signal()
@@ -44,6 +47,7 @@ class OutboxRelay(SharedExtension):
     def attach(self, engine: Engine) -> None:
         """Say whose outbox it is; without it the relay does nothing."""
         self._engine = engine
+        self.queue_consumer.required_exchanges.add(f"{self.container.service_name}.events")
 
     def start(self) -> None:
         """Begin to carry."""

@@ -9,13 +9,13 @@ answered with ``Unavailable`` instead of being run again.
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import uuid4
 
 import eventlet
 from eventlet.event import Event as Signal
 from kombu.entity import Exchange, Queue
-from nameko.exceptions import ContainerBeingKilled, IncorrectSignature, deserialize, serialize
+from nameko.exceptions import ContainerBeingKilled, IncorrectSignature, deserialize
 from nameko.rpc import ReplyListener as StockReplyListener
 from nameko.rpc import Rpc as StockRpc
 from nameko.rpc import RpcConsumer as StockRpcConsumer
@@ -157,8 +157,14 @@ def _encode_answer(result: Any, error: BaseException | None) -> bytes:
             return wire.encode({"result": None, "error": INTERNAL})
     if isinstance(error, TimedOut):
         error = Unavailable(error.code, error.detail, error.extra)
-    known = isinstance(error, ServiceError)
-    return wire.encode({"result": None, "error": serialize(error) if known else INTERNAL})
+    return wire.encode({"result": None, "error": _described(error) if isinstance(error, ServiceError) else INTERNAL})
+
+
+def _described(error: ServiceError) -> dict[str, Any]:
+    """The error as Nameko's callers rebuild it; unlike Nameko's own, numbers in it stay numbers."""
+    kind = type(error)
+    path = f"{kind.__module__}.{kind.__name__}"
+    return {"exc_type": kind.__name__, "exc_path": path, "exc_args": list(error.args), "value": str(error)}
 
 
 class Rpc(StockRpc):
@@ -318,14 +324,11 @@ class ServiceProxy:
         return MethodProxy(self._proxy, self._context, method)
 
 
-class RpcProxy(StockRpcProxy, Provider[ServiceProxy]):
+class RpcProxy(Provider[ServiceProxy], StockRpcProxy):
     """Injects what calls the named ``methods`` of ``target_service``; the topology allows these and no others."""
 
     rpc_reply_listener = ReplyListener()
     publisher = TransientPublisher()
-
-    if TYPE_CHECKING:
-        __get__ = Provider[ServiceProxy].__get__
 
     def __init__(self, target_service: str, *methods: str) -> None:
         super().__init__(target_service)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import eventlet
 from sqlalchemy.exc import DBAPIError
@@ -143,13 +143,10 @@ def _away(reason: str) -> Unavailable:
     return Unavailable("database_unavailable", "The database does not answer; try again.", {"retry_after": 2})
 
 
-class UnitOfWork(Database, Provider[Begin]):
+class UnitOfWork(Provider[Begin], Database):
     """Injects :class:`Begin`. ``publishes=False`` for a service whose database has neither outbox nor inbox."""
 
     relay = OutboxRelay()
-
-    if TYPE_CHECKING:
-        __get__ = Provider[Begin].__get__
 
     def __init__(self, base: type[DeclarativeBase], *, publishes: bool = True) -> None:
         super().__init__(base)
