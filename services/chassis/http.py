@@ -24,13 +24,12 @@ from services.chassis.http_server import HttpServer
 from services.chassis.logs import get_logger
 from services.chassis.problems import Refusal
 
-__all__ = ["Refusal", "Request", "Response", "http", "idempotency_key", "json_object", "reply"]
+__all__ = ["PUBLIC", "Refusal", "Request", "Response", "http", "idempotency_key", "json_object", "reply", "tagged"]
 
 log = get_logger(__name__)
 
-PRIVATE: Final = "no-store"
 PUBLIC: Final = "public, no-cache"
-"""May be kept and must be asked about again, which an ETag makes cheap."""
+"""A value of ``Cache-Control``, which is ``no-store`` otherwise: may be kept and must be asked about again, which an ETag makes cheap."""
 
 LONGEST_KEY: Final = 255
 
