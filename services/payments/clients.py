@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.config import positive, read, whole
-from services.chassis.database import PASSING, bound_connecting, engine_options
+from services.chassis.database import PASSING, bound_connecting, engine_options, is_passing
 from services.chassis.logs import get_logger
 from services.chassis.provider import Provider
 from services.payments.models import Request
@@ -99,6 +99,8 @@ class SimulatedProcessor:
                     answer, is_new = _booked(connection, book, row)
                     fault = "" if fault == "slow" and not is_new else fault
         except (*PASSING, DBAPIError) as error:
+            if not is_passing(error):
+                raise
             raise ProcessorUnreachable(type(error).__name__) from error
         return self._deliver(answer, fault)
 
