@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 
 from cli.commands import commands, overview
 from cli.trouble import Trouble
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")  # docs/decisions say why it is used
     try:
         sys.exit(main(sys.argv[1:]))
     except Trouble as trouble:

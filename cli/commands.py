@@ -1,8 +1,8 @@
 """Which commands there are: every module of this folder that says ``HELP = "..."`` is one, named like its file.
 
 A command module offers ``HELP: str``, ``configure(parser: ArgumentParser) -> None`` and
-``run(args: Namespace) -> int``. One that says ``PASSES_ON = True`` gets all its arguments unread, as ``args.rest``. The help lines are read without
-importing anything, so that ``./oms --help`` works before anything is installed.
+``run(args: Namespace) -> int``. One that says ``PASSES_ON = True`` gets all its arguments unread, as ``args.rest``.
+The help lines are read without importing anything, so that ``./oms --help`` works before anything is installed.
 """
 
 import ast

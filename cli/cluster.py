@@ -1,0 +1,168 @@
+"""Bringing a cluster up, step by step: servers beside each other, then databases and topology, then the services."""
+
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cli import topology
+from cli.databases import DATABASES, make_databases
+from cli.environments import Surroundings, database_passwords, read_environment, write_environment
+from cli.files import locked
+from cli.progress import Progress
+from cli.readiness import Readiness, ask
+from cli.servers.endpoints import Endpoints
+from cli.servers.private import Recipes, Server
+from cli.servers.programs import Program, last_lines, wait_until
+from cli.services import OPERATOR, SERVICES, service_classes, service_of
+from cli.state import CHECKOUT, State
+from cli.supervision import MARK, Supervisor
+from cli.trouble import Trouble
+from services.chassis import migrations
+from services.inventory.seed import seed
+
+SERVER_SECONDS = 90
+READY_SECONDS = 120
+SOURCED = 'set -a; . "$0"; exec "$@"'
+QUIET = "ignore::Warning:nameko.cli.commands"
+"""eventlet's deprecation warning at the one place that starts it; everywhere else warnings are shown."""
+
+
+class Cluster:
+    """One cluster and what it takes to have it run; every step may be repeated at any time."""
+
+    def __init__(self, state: State, progress: Progress) -> None:
+        state.make()
+        self.state = state
+        self.progress = progress
+        self.supervisor = Supervisor(state)
+        self.recipes = Recipes(state.folder)
+
+    def up(self, scale: Mapping[str, int]) -> None:
+        """Everything until every service is ready; raises :class:`Trouble` with what was missing."""
+        with locked(self.state.folder / "up.lock"):
+            self.supervisor.ensure()
+            around = self.servers()
+            instances = self.instances(scale)
+            for instance in instances:
+                self.start_service(instance, around)
+            write_environment(self.state, OPERATOR, around, running=True)
+        self.wait_for_services(instances)
+
+    def servers(self) -> Surroundings:
+        """The servers at work, with databases and topology in place."""
+        service_classes()  # before there are threads: eventlet, imported in one, leaves it unable to end
+        with ThreadPoolExecutor() as pool:
+            databases = pool.submit(self.postgres)
+            steps = [pool.submit(self.rabbitmq), pool.submit(self.valkey)]
+            urls = databases.result()
+            for each in steps:
+                each.result()
+        return Surroundings(self.recipes.endpoints(), urls)
+
+    def postgres(self) -> dict[str, str]:
+        """PostgreSQL at work, every database at its newest version; answers the services' database URLs."""
+        for server in self.recipes.private(rabbitmq=False, valkey=False):
+            self.start_server(server)
+        admin_url = self.recipes.endpoints(rabbitmq=False, valkey=False).postgres_url
+        urls = make_databases(admin_url, database_passwords(self.state))
+        for service in DATABASES:
+            migrations.upgrade(service, urls[service])
+        seed(urls["inventory"])
+        self.progress.tell("databases migrated and seeded")
+        return urls
+
+    def rabbitmq(self) -> None:
+        """RabbitMQ at work with the services' topology."""
+        for server in self.recipes.private(postgres=False, valkey=False):
+            self.start_server(server)
+        wanted = topology.wanted()
+        topology.apply_to(self.endpoints_of_broker(), self.state, wanted)
+        self.progress.tell(f"topology applied: {topology.summary(wanted)}")
+
+    def endpoints_of_broker(self) -> Endpoints:
+        """Where the broker is."""
+        return self.recipes.endpoints(postgres=False, valkey=False)
+
+    def valkey(self) -> None:
+        """Valkey at work."""
+        for server in self.recipes.private(postgres=False, rabbitmq=False):
+            self.start_server(server)
+
+    def start_server(self, server: Server) -> None:
+        """The server at work, started if it did not run."""
+        if not self.supervisor.runs(server.name):
+            with locked(self.state.folder / "supervisor.lock"):
+                for program in server.prepare():
+                    self.supervisor.add(program)
+                    self.supervisor.start(program.name)
+        if not wait_until(server.ready, seconds=SERVER_SECONDS):
+            log = self.state.logs / f"{server.name}.log"
+            raise Trouble(f"{server.name} did not get ready. The end of {log}:\n{last_lines(log)}")
+        self.progress.tell(f"{server.name} ready")
+
+    def instances(self, scale: Mapping[str, int]) -> list[str]:
+        """The instances that shall run; those of a service that is not scaled now stay as many as they were."""
+        known = [file.name for file in self.state.environments.iterdir() if not file.name.startswith(".")]
+        instances = []
+        for service in SERVICES:
+            further = {name for name in known if name.startswith(f"{service}-")}
+            if service in scale:
+                wanted = {f"{service}-{number}" for number in range(2, scale[service] + 1)}
+                for name in further - wanted:
+                    self.supervisor.remove(name)
+                    (self.state.environments / name).unlink()
+                further = wanted
+            instances += [service, *sorted(further)]
+        return instances
+
+    def start_service(self, instance: str, around: Surroundings) -> None:
+        """The instance on its way; one that runs is started again only when what it is told has changed."""
+        running = self.supervisor.runs(instance)
+        if write_environment(self.state, instance, around, running=running) and running:
+            self.supervisor.stop([instance])
+        self.supervisor.add(self.program(instance))
+        self.supervisor.start(instance)
+        self.tell_port(instance)
+
+    def tell_port(self, instance: str) -> None:
+        """Say so when the instance is not at its usual port."""
+        port = int(read_environment(self.state, instance)["HTTP_PORT"])
+        usual = service_of(instance).http_port
+        if instance == service_of(instance).name and port != usual:
+            self.progress.tell(f"port {usual} is taken: {instance} is at {port}")
+
+    def program(self, instance: str) -> Program:
+        """How to run the instance: its environment file, then ``nameko run``."""
+        nameko = [sys.executable, "-W", QUIET, "-m", "nameko.cli.main"]
+        return Program(
+            name=instance,
+            arguments=[
+                *("/bin/sh", "-c", SOURCED, str(self.state.environments / instance)),
+                *(*nameko, "run", "--config", "config.yaml", service_of(instance).module),
+            ],
+            folder=CHECKOUT,
+            environment={"PYTHONPATH": str(CHECKOUT), MARK: str(self.state.folder)},
+        )
+
+    def wait_for_services(self, instances: list[str]) -> None:
+        """Wait until every instance is ready; raises :class:`Trouble` with the reasons and the ends of the logs."""
+        waiting = {instance: Readiness(ready=False) for instance in instances}
+        deadline = time.monotonic() + READY_SECONDS
+        while waiting and time.monotonic() < deadline:
+            for instance in list(waiting):
+                waiting[instance] = ask(read_environment(self.state, instance)["HTTP_PORT"])
+                if waiting[instance].ready:
+                    del waiting[instance]
+                    self.progress.tell(f"{instance} ready")
+            time.sleep(0.2)
+        if waiting:
+            raise Trouble(
+                "\n".join(["Not every service got ready."] + [self.complaint(*each) for each in waiting.items()])
+            )
+
+    def complaint(self, instance: str, readiness: Readiness) -> str:
+        """Why the instance is not ready, with the end of its log."""
+        log: Path = self.state.logs / f"{instance}.log"
+        return f"\n{instance}: {readiness.reason}. The end of {log}:\n{last_lines(log)}"
