@@ -29,7 +29,7 @@ __all__ = ["PUBLIC", "Refusal", "Request", "Response", "http", "idempotency_key"
 log = get_logger(__name__)
 
 PUBLIC: Final = "public, no-cache"
-"""A ``Cache-Control`` (``no-store`` otherwise): may be kept and must be asked about again, which an ETag makes cheap."""
+"""A ``Cache-Control``, else ``no-store``: may be kept and must be asked about again, which an ETag makes cheap."""
 
 LONGEST_KEY: Final = 255
 
