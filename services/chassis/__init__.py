@@ -1,8 +1,9 @@
 """What every service stands on; not one business word.
 
-Lowest room first:
+Rooms, lowest first; each imports only from rooms below it, which the build checks:
 
-``config`` ``errors`` ``wire`` ``provider`` ``logs`` ``metrics`` ``tracing`` ``container`` · ``database`` ``repository``
-``cache`` ``auth`` · ``broker`` ``rpc`` ``inbox`` ``outbox`` ``work`` ``messaging`` ``timer`` · ``http`` ``probes``
-``topology``. A room imports only from rooms below it.
+- ``errors`` ``wire`` ``provider`` · ``config`` · ``logs`` ``metrics`` ``tracing`` · ``container`` ``schema``
+- ``broker`` (publishing) · ``consumer`` ``database`` ``repository`` · ``redelivery`` ``outbox`` ``auth`` ``cache``
+- ``relay`` ``inbox`` · ``work`` · ``rpc`` ``messaging`` ``journey`` ``migrations`` ``denials`` ``worker`` ``timer``
+- ``problems`` · ``http_body`` · ``http_app`` ``http_protocol`` · ``http_server`` · ``http`` · ``probes`` · ``topology``
 """
