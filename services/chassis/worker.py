@@ -65,6 +65,7 @@ class Worker(Entrypoint):
         self._hungry = False
         self._backoff = 0.0
         self._wake = Signal()
+        self._thread: Any = None
 
     def start(self) -> None:
         """Look for jobs at once, then whenever woken and at every sweep."""
@@ -74,11 +75,13 @@ class Worker(Entrypoint):
         """Claim nothing any more. Jobs that were claimed are workers of the container, which waits for them."""
         self._stopping = True
         self.wake()
-        self._thread.wait()
+        if self._thread:
+            self._thread.wait()
 
     def kill(self) -> None:
         """End at once."""
-        self._thread.kill()
+        if self._thread:
+            self._thread.kill()
 
     def wake(self) -> None:
         """Look for jobs now: one became due, or will be sooner than was known."""

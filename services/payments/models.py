@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, TypedDict, TypeVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Text, Uuid
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Text, UniqueConstraint, Uuid, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from events import (
@@ -45,17 +45,20 @@ class Payment(Base):
     """The money of one order. Without amount when the order was cancelled before there was anything to charge."""
 
     __tablename__ = "payments"
+    __table_args__ = (
+        Index("payments_open", "next_attempt_at", postgresql_where=text("status IN ('processing', 'refunding')")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    order_id: Mapped[UUID]
+    order_id: Mapped[UUID] = mapped_column(unique=True)
     user_id: Mapped[UUID]
     status: Mapped[str]
     cancel_requested: Mapped[bool]
     amount_cents: Mapped[int | None]
     currency: Mapped[str | None]
     payment_method: Mapped[str | None]
-    transaction_id: Mapped[str | None]
-    refund_id: Mapped[str | None]
+    transaction_id: Mapped[str | None] = mapped_column(unique=True)
+    refund_id: Mapped[str | None] = mapped_column(unique=True)
     reason: Mapped[str | None]
     correlation_id: Mapped[str]
     traceparent: Mapped[str | None]
@@ -155,6 +158,7 @@ class Attempt(Base):
     """One request to the processor, and what came of it. Kept for ever as it was: a trigger refuses to change it."""
 
     __tablename__ = "attempts"
+    __table_args__ = (UniqueConstraint("payment_id", "kind", "number", name="attempts_number"),)
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu import Connection, Exchange, Producer
+from kombu.connection import Connection
+from kombu.entity import Exchange
+from kombu.messaging import Producer
 
+from cli.servers.vhosts import Vhost
 from cli.topology import apply
 from events import OrderEvent
 from services.chassis import wire
@@ -17,7 +20,6 @@ from services.chassis.topology import derive
 from services.inventory.service import InventoryService
 from services.orders.service import OrdersService
 from services.payments.service import PaymentsService
-from tests.conftest import Vhost
 from tests.integration.payments.bench import PaymentsBench, a_cancelled, a_reserved
 
 ROOT = Path(__file__).parents[3]
