@@ -24,6 +24,8 @@ from services.inventory.seed import seed
 
 SERVER_SECONDS = 90
 READY_SECONDS = 120
+HOPELESS_SECONDS = 45
+"""After this, waiting ends early when every service that is not ready dies as soon as it is started."""
 SOURCED = 'set -a; . "$0"; exec "$@"'
 QUIET = "ignore::Warning:nameko.cli.commands"
 """eventlet's deprecation warning at the one place that starts it; everywhere else warnings are shown."""
@@ -135,7 +137,7 @@ class Cluster:
 
     def program(self, instance: str) -> Program:
         """How to run the instance: its environment file, then ``nameko run``."""
-        nameko = [sys.executable, "-W", QUIET, "-m", "nameko.cli.main"]
+        nameko = [sys.executable, "-W", QUIET, str(Path(sys.executable).with_name("nameko"))]
         return Program(
             name=instance,
             arguments=[
@@ -156,6 +158,8 @@ class Cluster:
                 if waiting[instance].ready:
                     del waiting[instance]
                     self.progress.tell(f"{instance} ready")
+            if self.progress.seconds > HOPELESS_SECONDS and all(map(self.supervisor.dies, waiting)):
+                break
             time.sleep(0.2)
         if waiting:
             raise Trouble(

@@ -172,6 +172,10 @@ class Supervisor:
         """Whether this program runs or is on its way."""
         return any(process.runs for process in self.processes([name]))
 
+    def dies(self, name: str) -> bool:
+        """Whether this program ends again and again right after it was started."""
+        return any(process.state == BACKOFF for process in self.processes([name]))
+
     def shut_down(self) -> None:
         """End supervisord and whatever is left of the cluster."""
         with contextlib.suppress(OSError, Fault):
@@ -224,7 +228,7 @@ def settings(program: Program, logs: Path) -> Iterator[str]:
     yield f"command={escaped(shlex.join(program.arguments))}"
     yield f"directory={escaped(program.folder)}"
     if program.environment:
-        pairs = (f'{name}="{escaped(value)}"' for name, value in sorted(program.environment.items()))
+        pairs = (f"{name}={quoted(escaped(value))}" for name, value in sorted(program.environment.items()))
         yield f"environment={','.join(pairs)}"
     if program.account:
         yield f"user={program.account}"
@@ -246,9 +250,14 @@ def settings(program: Program, logs: Path) -> Iterator[str]:
 def escaped(value: object) -> str:
     """The text as supervisord's configuration wants it."""
     text = str(value)
-    if " ;" in text or " #" in text or '"' in text or "\n" in text:
+    if " ;" in text or " #" in text or "\n" in text:
         raise Trouble(f"{text!r} cannot be given to supervisord. Move the checkout to a path without such characters.")
     return text.replace("%", "%%")
+
+
+def quoted(value: str) -> str:
+    """The value of a variable as supervisord wants it, which knows quotes but no escapes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def uptime(seconds: int) -> str:
