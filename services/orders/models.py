@@ -6,7 +6,6 @@ Deadlines are set and judged by the database's clock; every other time is the on
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 from uuid import UUID, uuid4
@@ -25,7 +24,6 @@ from events import (
     OrderConfirmedEvent,
     OrderCreatedEvent,
     OrderDeliveredEvent,
-    OrderLine,
     OrderShippedEvent,
     PaymentFailedEvent,
     PaymentProcessedEvent,
@@ -34,7 +32,8 @@ from events import (
 )
 from services.chassis.auth import Principal
 from services.chassis.errors import Alarm, Conflict
-from services.orders.tables import Base, HistoryEntry, OrderItem, Words, one_of
+from services.orders.pricing import Basket
+from services.orders.tables import Base, Cause, HistoryEntry, OrderItem, Words, one_of
 from services.orders.transitions import (
     PAYMENT_MOVES,
     TRANSITIONS,
@@ -57,47 +56,6 @@ LONGEST_SETTLEMENT_DISTANCE: Final = timedelta(days=1)
 UNSETTLED: Final = "(stock_settled_at IS NULL OR payment_settled_at IS NULL)"
 MOST_DOUBLINGS: Final = 16
 """Enough to reach the longest distance from any first one; keeps the arithmetic bounded."""
-
-
-@dataclass(frozen=True)
-class Basket:
-    """What an order is placed with: priced lines, and how it is to be paid and sent."""
-
-    lines: tuple[OrderLine, ...]
-    currency: str
-    payment_method: str
-    shipping_address: str | None = None
-
-    @property
-    def total_cents(self) -> int:
-        """What it costs."""
-        return sum(line.quantity * line.unit_price_cents for line in self.lines)
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Who or what changed an order, as its history tells it."""
-
-    what: str
-    actor: str
-    at: datetime
-    event_id: UUID | None = None
-    actor_id: UUID | None = None
-
-    @classmethod
-    def event(cls, event: Event, now: datetime) -> Self:
-        """Another service's event."""
-        return cls(event.event_type, event.publisher, now, event_id=event.event_id)
-
-    @classmethod
-    def person(cls, what: str, person: Principal, now: datetime) -> Self:
-        """Somebody over the API."""
-        return cls(what, person.role, now, actor_id=person.user_id)
-
-    @classmethod
-    def clock(cls, what: str, now: datetime) -> Self:
-        """A timer of this service."""
-        return cls(what, "orders", now)
 
 
 class Order(Base):
@@ -279,7 +237,8 @@ class Order(Base):
         self._judge(Trigger(event.event_type))
         if self.payment_settled_at is None:
             self.payment_settled_at = now
-            self._enter(Cause.event(event, now), payment=settled_as(event))
+            payment = settled_as(event)
+            self._enter(Cause.event(event, now), payment=payment, note=payment)
         return ()
 
     def remind(self, now: datetime, first_distance: timedelta) -> tuple[Event, ...]:
@@ -356,3 +315,8 @@ class Order(Base):
 def settled_as(event: PaymentVoidedEvent | PaymentRefundedEvent) -> PaymentStatus:
     """What the payment of a cancelled order came to."""
     return VOIDED_AS[event.outcome] if isinstance(event, PaymentVoidedEvent) else PaymentStatus.REFUNDED
+
+
+def may_see(owner_id: UUID, caller: Principal) -> bool:
+    """Whether the caller may know of an order of this owner: it is theirs, or they are staff."""
+    return caller.is_staff or caller.user_id == owner_id

@@ -11,8 +11,22 @@ from uuid import UUID
 
 from events import MOST_CENTS, OrderLine
 from services.chassis.errors import Conflict, InvalidInput
-from services.orders.models import Basket
 from services.orders.tables import Product
+
+
+@dataclass(frozen=True)
+class Basket:
+    """What an order is placed with: priced lines, and how it is to be paid and sent."""
+
+    lines: tuple[OrderLine, ...]
+    currency: str
+    payment_method: str
+    shipping_address: str | None = None
+
+    @property
+    def total_cents(self) -> int:
+        """What it costs."""
+        return sum(line.quantity * line.unit_price_cents for line in self.lines)
 
 
 @dataclass(frozen=True)

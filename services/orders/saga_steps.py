@@ -42,9 +42,9 @@ from events import (
     PaymentRefundedEvent,
     PaymentVoidedEvent,
 )
-from services.orders.models import Cause, Order, settled_as
+from services.orders.models import Order, settled_as
 from services.orders.repository import OrderRepository
-from services.orders.tables import HistoryEntry, OrderItem
+from services.orders.tables import Cause, HistoryEntry, OrderItem
 from services.orders.transitions import PaymentStatus, Trigger, may_become, sources, target
 
 Told = TypeVar("Told", bound=OrderEvent)
@@ -175,7 +175,8 @@ class SagaSteps(OrderRepository):
 
     def payment_settled(self, event: PaymentVoidedEvent | PaymentRefundedEvent, now: datetime) -> Step:
         """Note that a Cancelled order's money is where it belongs."""
-        row = self._take(_SETTLE_PAYMENT, event, now, **_payment(settled_as(event)))
+        payment = settled_as(event)
+        row = self._take(_SETTLE_PAYMENT, event, now, remark=payment, **_payment(payment))
         return Step(row.id, row.created_at) if row else self._ask_model(event, now, Order.payment_settled)
 
     def _take(self, step: Select[Any], event: OrderEvent, now: datetime, **values: Any) -> Row[Any] | None:

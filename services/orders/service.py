@@ -29,7 +29,7 @@ from services.chassis.probes import Probes
 from services.chassis.rpc import RpcProxy, rpc
 from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
-from services.orders.models import Order
+from services.orders.models import Order, may_see
 from services.orders.pricing import Wish
 from services.orders.repository import (
     CatalogueRepository,
@@ -54,7 +54,7 @@ from services.orders.schemas import (
     view_for,
 )
 from services.orders.tables import Base, Product
-from services.orders.transitions import OrderStatus, may_see
+from services.orders.transitions import OrderStatus
 
 FEW: Final = 20
 """How many orders a timer locks at a time, so that nobody waits long for one of them."""

@@ -4,6 +4,7 @@
 ``repository.py`` alone.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Self, TypeVar
@@ -23,7 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from events import MOST_CENTS, MOST_PIECES, OrderLine
+from events import MOST_CENTS, MOST_PIECES, Event, OrderLine
+from services.chassis.auth import Principal
 from services.orders.transitions import OrderStatus
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -91,6 +93,32 @@ class OrderItem(Base):
             quantity=self.quantity,
             unit_price_cents=self.unit_price_cents,
         )
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Who or what changed an order, as its history tells it."""
+
+    what: str
+    actor: str
+    at: datetime
+    event_id: UUID | None = None
+    actor_id: UUID | None = None
+
+    @classmethod
+    def event(cls, event: Event, now: datetime) -> Self:
+        """Another service's event."""
+        return cls(event.event_type, event.publisher, now, event_id=event.event_id)
+
+    @classmethod
+    def person(cls, what: str, person: Principal, now: datetime) -> Self:
+        """Somebody over the API."""
+        return cls(what, person.role, now, actor_id=person.user_id)
+
+    @classmethod
+    def clock(cls, what: str, now: datetime) -> Self:
+        """A timer of this service."""
+        return cls(what, "orders", now)
 
 
 class HistoryEntry(Base):

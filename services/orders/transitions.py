@@ -7,10 +7,8 @@ table. It stands beside ``models.py`` and not in it so that a page or a model ch
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
-from uuid import UUID
 
 from events import VoidOutcome
-from services.chassis.auth import Principal
 
 
 class OrderStatus(StrEnum):
@@ -121,12 +119,7 @@ def may_become(payment_status: PaymentStatus) -> list[PaymentStatus]:
     return [before for before, after in PAYMENT_MOVES.items() if payment_status in after]
 
 
-def may_see(owner_id: UUID, caller: Principal) -> bool:
-    """Whether the caller may know of an order of this owner: it is theirs, or they are staff."""
-    return caller.is_staff or caller.user_id == owner_id
-
-
-def allowed_actions(status: OrderStatus, caller: Principal) -> list[Trigger]:
+def allowed_actions(status: OrderStatus, *, is_staff: bool) -> list[Trigger]:
     """What somebody who may see an order in this status may do with it now."""
     possible = [action for action in ACTIONS if isinstance(TRANSITIONS[action][status], OrderStatus)]
-    return [action for action in possible if caller.is_staff or action not in STAFF_ACTIONS]
+    return [action for action in possible if is_staff or action not in STAFF_ACTIONS]

@@ -21,8 +21,8 @@ from events import (
     VoidOutcome,
 )
 from services.chassis.auth import Principal
-from services.orders.models import Basket, Order
-from services.orders.pricing import Wish, WishedLine
+from services.orders.models import Order
+from services.orders.pricing import Basket, Wish, WishedLine
 from services.orders.tables import HistoryEntry, Product
 from services.orders.transitions import OrderStatus, Trigger
 
