@@ -72,7 +72,10 @@ class Event(Protocol):
 
 
 def add(session: Session, events: Sequence[Event], trace: Trace) -> None:
-    """Write the events into the outbox of the session's transaction, in this order."""
+    """Write the events into the outbox of the session's transaction, in this order.
+
+    Raises ValueError for an event that breaks its own types, so that a bug fails here and not at every subscriber.
+    """
     rows = [
         {
             "event_id": event.event_id,
@@ -81,7 +84,7 @@ def add(session: Session, events: Sequence[Event], trace: Trace) -> None:
             "correlation_id": trace.correlation_id,
             "causation_id": trace.causation_id,
             "traceparent": trace.traceparent,
-            "payload": wire.encode(event).decode(),
+            "payload": wire.encode_checked(event).decode(),
         }
         for event in events
     ]

@@ -8,6 +8,7 @@ NaN, infinities and invalid UTF-8 are refused. ``config.yaml`` registers the two
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,6 +32,18 @@ def decode(text: bytes | str | memoryview) -> Any:
 def build(payload: Mapping[str, Any], kind: type[Kind]) -> Kind:
     """An instance of the dataclass ``kind``; unknown fields are ignored, wrong or missing ones raise ValueError."""
     return msgspec.convert(payload, kind)
+
+
+@cache
+def _reader(kind: type[Kind]) -> msgspec.json.Decoder[Kind]:
+    return msgspec.json.Decoder(kind)
+
+
+def encode_checked(instance: object) -> bytes:
+    """The JSON text of a dataclass that whoever reads it will accept; raises ValueError when its own types are broken."""
+    encoded = encode(instance)
+    _reader(type(instance)).decode(encoded)
+    return encoded
 
 
 def now_text() -> str:

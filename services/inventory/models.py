@@ -77,7 +77,7 @@ class Product(Base):
         """A product with no stock yet. Raises InvalidInput for another currency than the cluster's."""
         check_currency(values, currency)
         given = {"description": "", "active": True, **values, "currency": currency}
-        return cls(**given, on_hand=0, reserved=0, product_version=1, created_at=at, updated_at=at)
+        return cls(id=uuid4(), **given, on_hand=0, reserved=0, product_version=1, created_at=at, updated_at=at)
 
     @property
     def available(self) -> int:

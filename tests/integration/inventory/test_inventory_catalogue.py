@@ -103,7 +103,8 @@ class TestWriting:
 
         assert (changed["price"], changed["active"], changed["available"]) == (Decimal("45.00"), False, 0)
         rows = inventory.rows("SELECT payload FROM outbox WHERE order_id IS NULL ORDER BY id")[before:]
-        assert [wire.decode(row.payload)["product_version"] for row in rows] == [1, 2]
+        told = [wire.decode(row.payload) for row in rows]
+        assert [(event["product_id"], event["product_version"]) for event in told] == [(made["id"], 1), (made["id"], 2)]
         assert inventory.copies.invalidated[0] == product_key(UUID(made["id"]))
         assert "Stool" not in [product["name"] for product in page_through(inventory)]
 
