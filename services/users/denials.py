@@ -5,20 +5,17 @@ every few seconds, by writing the whole copy again. So a denial that never reach
 its commit and this, is made up for at the next renewal.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Any
 from uuid import uuid4
 
-from redis import Redis, ResponseError
+from redis import Redis
 
 from services.chassis.auth import DENIED_COMPLETE, denied_key
 from services.chassis.cache import Copies
-from services.chassis.config import positive, read
 from services.chassis.errors import Unavailable
 from services.chassis.logs import get_logger
-from services.chassis.timer import Timer
 from services.users.models import Denial
 from services.users.repository import KEPT_AFTER_EXPIRY
 
@@ -27,23 +24,8 @@ MARKER_SECONDS = 60
 denies a token, so the copy stays complete."""
 
 BATCH = 500
-RENEWAL_SECONDS = 5
 
 log = get_logger(__name__)
-
-
-class RenewalTimer(Timer):
-    """Runs every ``DENIED_RENEWAL_SECONDS``, which must be well below MARKER_SECONDS."""
-
-    def __init__(self) -> None:
-        super().__init__("DENIED_RENEWAL_SECONDS")
-
-    def setup(self) -> None:
-        """Read the distance in seconds."""
-        self.interval = read({self.setting: RENEWAL_SECONDS, **self.container.config}, self.setting, positive)
-
-
-renewal_timer: Callable[..., Any] = RenewalTimer.decorator
 
 
 def tell(copies: Copies, denials: Iterable[Denial], now: datetime) -> None:
@@ -54,22 +36,22 @@ def tell(copies: Copies, denials: Iterable[Denial], now: datetime) -> None:
         log.warning("denials_not_told")
 
 
-def renew(copies: Copies, denials: Iterable[Denial], now: datetime) -> None:
-    """Write the whole copy and then the marker. Raises Unavailable when Redis does not take all of it.
+def renew(copies: Copies, denials: Iterable[Denial], now: datetime) -> bool:
+    """Whether Redis took the whole copy and then the marker. Otherwise the next renewal tries again.
 
     A Redis that loses its memory half-way also loses the promise made first, and without promise there is no marker.
     """
     promise = f"{DENIED_COMPLETE}:{uuid4()}"
-    with copies.required() as redis:
-        redis.set(promise, b"1", ex=MARKER_SECONDS)
-    _write(copies, denials, now)
     try:
         with copies.required() as redis:
+            redis.set(promise, b"1", ex=MARKER_SECONDS)
+        _write(copies, denials, now)
+        with copies.required() as redis:
             redis.rename(promise, DENIED_COMPLETE)
-    except Unavailable as error:
-        if not isinstance(error.__cause__, ResponseError):
-            raise
-        log.warning("denials_lost_half_way")
+    except Unavailable:
+        log.warning("denials_not_renewed")
+        return False
+    return True
 
 
 def _write(copies: Copies, denials: Iterable[Denial], now: datetime) -> None:

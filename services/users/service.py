@@ -13,7 +13,6 @@ from services.chassis.rpc import rpc
 from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
 from services.users import denials
-from services.users.denials import renewal_timer
 from services.users.models import Base, Denial, User, an_account, hash_of
 from services.users.passwords import Passwords
 from services.users.repository import TokenRepository, UserRepository
@@ -131,7 +130,7 @@ class UsersService:
         with self.begin() as work:
             TokenRepository(work.session).prune(work.now)
 
-    @renewal_timer()
+    @timer(setting="DENIED_RENEWAL_SECONDS")
     def renew_denials(self) -> None:
         """Renew the copy of the denied tokens, and the promise that it is complete."""
         now = datetime.now(UTC)
