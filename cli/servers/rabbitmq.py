@@ -7,6 +7,7 @@ node name, ports, cookie and folders are its own, so it neither sees nor disturb
 import hashlib
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,13 @@ class RabbitMQ:
         environment = self.environment(found)
         mapper = [str(found.erlang / "epmd"), "-port", environment["ERL_EPMD_PORT"], "-address", LOOPBACK]
         return [
-            Program(name=self.MAPPER, arguments=mapper, folder=self.home, environment=environment),
+            Program(  # it keeps nothing, and takes its time over SIGTERM
+                name=self.MAPPER,
+                arguments=mapper,
+                folder=self.home,
+                environment=environment,
+                stop_signal=signal.SIGKILL,
+            ),
             Program(name=self.name, arguments=[str(found.server)], folder=self.home, environment=environment),
         ]
 
