@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, Final
 
 import eventlet
+from amqp import method_framing
+from amqp.basic_message import Message as AmqpMessage
 from amqp.exceptions import NotFound
 from eventlet.event import Event as Signal
 from eventlet.semaphore import Semaphore
@@ -28,6 +30,26 @@ log = get_logger(__name__)
 RECONNECT_SECONDS: Final = 1.0
 CANCEL_SECONDS: Final = 3.0
 STOP_SECONDS: Final = 3.0
+UNREADABLE: Final = "x-oms-unreadable"
+"""The header that stands for properties which could not be read."""
+
+
+class IncomingMessage(AmqpMessage):
+    """A delivery whose properties may be nonsense: invalid UTF-8, unknown types, tables without end.
+
+    py-amqp reads properties while it reads frames, so its error would end the connection, and with it the process,
+    again and again for as long as the message lies in its queue.
+    """
+
+    def _load_properties(self, class_id: int, buffer: Any, offset: int) -> int:
+        try:
+            return int(super()._load_properties(class_id, buffer, offset))
+        except Exception as error:  # noqa: BLE001 - struct.error, ValueError, RecursionError ...
+            self.properties = {"application_headers": {UNREADABLE: type(error).__name__}}
+            return offset
+
+
+method_framing.Message = IncomingMessage
 
 
 class RawMessage(KombuMessage):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import eventlet
+from amqp.serialization import dumps
 from nameko.extensions import SharedExtension
 
 from services.chassis.broker import ConfirmedPublisher, Message
@@ -25,8 +26,28 @@ log = get_logger(__name__)
 ATTEMPT: Final = "x-oms-attempt"
 FAILURES: Final = "x-oms-failures"
 LONGEST_REASON: Final = 500
+MOST_HEADER_BYTES: Final = 64 * 1024
 PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _OF_THE_BROKER: Final = ("x-death", "x-first-death", "x-last-death", "x-delivery-count", "x-acquired-count")
+
+
+def _portable(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that can be sent again, beside our marks and within one frame."""
+    kept = {}
+    room = MOST_HEADER_BYTES
+    for name, value in headers.items():
+        size = _size(name, value)
+        if name not in _OF_THE_BROKER and size <= room:
+            kept[name] = value
+            room -= size
+    return kept
+
+
+def _size(name: str, value: object) -> int:
+    try:
+        return len(dumps("F", [{name: value}]))
+    except Exception:  # noqa: BLE001 - what can be received cannot always be sent
+        return MOST_HEADER_BYTES + 1
 
 
 @dataclass(frozen=True)
@@ -121,7 +142,6 @@ class Redelivery(SharedExtension):
         self.queue_consumer.ack_message(message)
 
     def _copy(self, message: RawMessage, exchange: str, routing_key: str, marks: Mapping[str, Any]) -> Message:
-        kept = {key: value for key, value in message.headers.items() if key not in _OF_THE_BROKER}
         names = ("message_id", "correlation_id", "type", "timestamp", "app_id", "reply_to")
         properties = {name: message.properties[name] for name in names if name in message.properties}
         body = message.body.encode("utf-8", "surrogatepass") if isinstance(message.body, str) else bytes(message.body)
@@ -129,7 +149,7 @@ class Redelivery(SharedExtension):
             exchange=exchange,
             routing_key=routing_key,
             body=body,
-            headers=kept | dict(marks),
+            headers=_portable(message.headers) | dict(marks),
             properties=properties,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
