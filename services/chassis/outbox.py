@@ -102,7 +102,7 @@ _TAKE: Final = (
 
 _MARK: Final = update(OUTBOX).where(OUTBOX.c.id.in_(bindparam("ids", expanding=True)))
 _PUBLISHED: Final = _MARK.values(published_at=func.clock_timestamp(), attempts=OUTBOX.c.attempts + 1, last_error=None)
-_BACKOFF: Final = func.least(func.power(2, OUTBOX.c.attempts), LONGEST_BACKOFF_SECONDS)
+_BACKOFF: Final = func.least(func.power(2, func.least(OUTBOX.c.attempts, 16)), LONGEST_BACKOFF_SECONDS)
 _REFUSED: Final = _MARK.values(
     attempts=OUTBOX.c.attempts + 1,
     last_error=bindparam("reason"),
