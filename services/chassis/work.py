@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar, cast
 
 import eventlet
+from eventlet.support.greenlets import GreenletExit
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -22,7 +23,7 @@ from services.chassis.logs import get_logger
 from services.chassis.metrics import INBOX_DUPLICATES, WORK_FAILURES
 from services.chassis.provider import Provider
 from services.chassis.relay import OutboxRelay
-from services.chassis.tracing import Trace
+from services.chassis.tracing import Trace, sane_correlation_id
 
 log = get_logger(__name__)
 
@@ -106,7 +107,7 @@ class Begin:
                 INBOX_DUPLICATES.labels(delivery.handler).inc()
                 yield None
                 return
-            correlation = getattr(event, "correlation_id", "") or self._trace.correlation_id
+            correlation = sane_correlation_id(getattr(event, "correlation_id", None)) or self._trace.correlation_id
             work = Work(session, Trace(correlation, delivery.traceparent, event.event_id), delivery)
             yield work
             self._close(work)
@@ -121,21 +122,34 @@ class Begin:
         session = self._sessions()
         deadline = eventlet.Timeout(WORK_SECONDS)
         try:
-            yield session
+            with _closing(session):
+                yield session
         except eventlet.Timeout as error:
-            session.invalidate()  # the connection is in the middle of an answer: nobody may use it again
             if error is not deadline:
                 raise
             raise _away("deadline") from None
         except (*PASSING, DBAPIError) as error:
-            session.rollback()
             if is_passing(error):
                 log.warning("database_unavailable", error=type(error.__cause__ or error).__name__)
                 raise _away(type(error).__name__) from error
             raise
         finally:
             deadline.cancel()
+
+
+@contextmanager
+def _closing(session: Session) -> Iterator[None]:
+    """Close the session in the end, which rolls back what was not committed and waits for the database to say so."""
+    try:
+        try:
+            yield
+        except Exception:
             session.close()
+            raise
+        session.close()
+    except (eventlet.Timeout, GreenletExit):
+        session.invalidate()  # the connection is in the middle of an answer: nobody may use it again
+        raise
 
 
 def _away(reason: str) -> Unavailable:
