@@ -22,14 +22,17 @@ from nameko.extensions import register_entrypoint
 from redis.exceptions import RedisError
 
 from services.chassis import wire
-from services.chassis.consumer import QueueConsumer, RawMessage
+from services.chassis.consumer import UNREADABLE, QueueConsumer, RawMessage
 from services.chassis.database import is_passing
 from services.chassis.errors import Alarm, MalformedEvent, Unavailable
+from services.chassis.logs import get_logger
 from services.chassis.metrics import HANDLER_SECONDS, timed
 from services.chassis.outbox import Event
 from services.chassis.redelivery import ATTEMPT, FAILURES, Failure, Redelivery, count
 from services.chassis.tracing import CORRELATION, TRACEPARENT, sane_correlation_id, sane_traceparent
 from services.chassis.work import Delivery
+
+log = get_logger(__name__)
 
 Method = TypeVar("Method", bound=Callable[..., None])
 
@@ -37,7 +40,7 @@ LARGEST_BODY: Final = 1024 * 1024
 BY_HAND: Final = UUID("6f6d7300-0000-5000-8000-000000000002")
 """Namespace of the ids of events that were dispatched without one."""
 
-_QUOTED: Final = re.compile(r"'[^']*'")
+_QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
 
 SHARE_OF_WORKERS: Final = 5
 """Each event queue may fill this part of the workers, so that none starves the others or RPC."""
@@ -73,6 +76,8 @@ def read_event(message: RawMessage, kind: type[Event]) -> Event:
     What an event dispatched by hand may lack is filled in; its id then follows from type and content, so that the same
     one dispatched again is a duplicate.
     """
+    if UNREADABLE in message.headers:
+        raise MalformedEvent("the headers cannot be read")
     if len(message.body) > LARGEST_BODY:
         raise MalformedEvent(f"the body is larger than {LARGEST_BODY} bytes")
     if message.content_type not in ("application/json", None):
@@ -140,6 +145,8 @@ class EventHandler(StockEventHandler):
             self.queue_consumer.ack_message(message)
             return result, exc_info
         failure = self._failure(message, exc_info[1])
+        if failure.kind == "lasting":
+            log.error("handler_failed", handler=self.handler, attempt=failure.attempt, exc_info=exc_info)
         if failure.kind == "passing" or (
             failure.kind == "lasting" and failure.failures < self.redelivery.most_failures
         ):
