@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import eventlet
 from eventlet.event import Event as Signal
@@ -74,7 +75,9 @@ class RpcConsumer(StockRpcConsumer):
             self._run(message)
         except ContainerBeingKilled:
             self.queue_consumer.requeue_message(message)
-        except Exception as error:  # noqa: BLE001 - a call must not be able to end the process
+        except Exception as error:  # a call must not be able to end the process
+            if not isinstance(error, ServiceError):
+                log.exception("call_not_run")
             self.answer(message, None, None, None, (type(error), error, error.__traceback__))
 
     def _run(self, message: RawMessage) -> None:
@@ -149,19 +152,19 @@ def _budget(headers: Mapping[str, Any]) -> float:
 
 
 def _encode_answer(result: Any, error: BaseException | None) -> bytes:
-    if error is None:
-        try:
-            return wire.encode({"result": result, "error": None})
-        except (TypeError, ValueError, RecursionError) as problem:
-            log.exception("answer_not_encodable", exc_info=problem)
-            return wire.encode({"result": None, "error": INTERNAL})
+    try:
+        return wire.encode({"result": result, "error": None if error is None else _described(error)})
+    except (TypeError, ValueError, RecursionError) as problem:
+        log.exception("answer_not_encodable", exc_info=problem)
+        return wire.encode({"result": None, "error": INTERNAL})
+
+
+def _described(error: BaseException) -> Mapping[str, Any]:
+    """The error as Nameko's callers rebuild it; unlike Nameko's own, numbers in it stay numbers."""
+    if not isinstance(error, ServiceError):
+        return INTERNAL
     if isinstance(error, TimedOut):
         error = Unavailable(error.code, error.detail, error.extra)
-    return wire.encode({"result": None, "error": _described(error) if isinstance(error, ServiceError) else INTERNAL})
-
-
-def _described(error: ServiceError) -> dict[str, Any]:
-    """The error as Nameko's callers rebuild it; unlike Nameko's own, numbers in it stay numbers."""
     kind = type(error)
     path = f"{kind.__module__}.{kind.__name__}"
     return {"exc_type": kind.__name__, "exc_path": path, "exc_args": list(error.args), "value": str(error)}
@@ -186,6 +189,12 @@ class ReplyListener(StockReplyListener):
     declares_its_queue = True
     handles_inline = True
     needs_no_ack = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reply_events: WeakValueDictionary[str, Signal] = (
+            WeakValueDictionary()
+        )  # an answer that nobody asks for any more is not waited for
 
     def setup(self) -> None:
         """Choose the queue's name; the routing key says whose it is, so that only those asked may write to it."""
