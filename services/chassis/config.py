@@ -6,7 +6,7 @@ work and names the key and the fix. In production, development conveniences refu
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from nameko.exceptions import ConfigurationError
 
@@ -41,7 +41,7 @@ def read(config: Mapping[str, Any], key: str, kind: Callable[[Any], Value]) -> V
         raise ConfigurationError(f"{key} is missing: set it in config.yaml or in the environment")
     try:
         return kind(config[key])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         name = getattr(kind, "__name__", "value")
         raise ConfigurationError(f"{key} must be a valid {name}") from error
 
@@ -65,7 +65,7 @@ def whole(value: object) -> int:
 def port(value: object) -> int:
     """A TCP port; 0 means any free one."""
     number = int(cast("Any", value))
-    if not 0 <= number <= 65535:
+    if isinstance(value, bool) or number != float(cast("Any", value)) or not 0 <= number <= 65535:
         raise ValueError(value)
     return number
 
@@ -89,7 +89,7 @@ def url(*schemes: str) -> Callable[[Any], str]:
 
     def read_url(value: object) -> str:
         parts = urlsplit(text(value))
-        if parts.scheme not in schemes or not parts.hostname:
+        if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
             raise ValueError(value)
         return str(value)
 
@@ -99,7 +99,7 @@ def url(*schemes: str) -> Callable[[Any], str]:
 
 def milliseconds(value: object) -> tuple[int, ...]:
     """A list of whole numbers, none smaller than the one before it."""
-    numbers = tuple(whole(each) for each in cast("list[Any]", value))
+    numbers = tuple(whole(each) for each in value) if isinstance(value, list) else ()
     if not numbers or list(numbers) != sorted(numbers):
         raise ValueError(value)
     return numbers
@@ -138,14 +138,17 @@ def check(config: Mapping[str, Any], service: str) -> None:
     if service not in ports:
         raise ConfigurationError(f"HTTP_PORTS has no port for the service {service}")
     read(ports, service, port)
-    if len(config["JWT_SECRET"].encode()) < SHORTEST_SECRET:
-        raise ConfigurationError(f"JWT_SECRET must have at least {SHORTEST_SECRET} bytes (RFC 7518, section 3.2)")
+    for key in ("JWT_SECRET", "JWT_SECRET_PREVIOUS"):
+        secret = config.get(key)
+        if secret and len(str(secret).encode()) < SHORTEST_SECRET:
+            raise ConfigurationError(f"{key} must have at least {SHORTEST_SECRET} bytes (RFC 7518, section 3.2)")
     if config["ENVIRONMENT"] == "production":
         _check_production(config)
 
 
 def _check_production(config: Mapping[str, Any]) -> None:
-    if config["JWT_SECRET"] == DEVELOPMENT_SECRET:
-        raise ConfigurationError("JWT_SECRET is the development default: production needs a secret of its own")
-    if urlsplit(config["AMQP_URI"]).username in (None, "guest"):
+    for key in ("JWT_SECRET", "JWT_SECRET_PREVIOUS"):
+        if config.get(key) == DEVELOPMENT_SECRET:
+            raise ConfigurationError(f"{key} is the development default: production needs a secret of its own")
+    if unquote(urlsplit(config["AMQP_URI"]).username or "guest") == "guest":
         raise ConfigurationError("AMQP_URI uses the broker's guest account: production needs one user per service")
