@@ -8,6 +8,7 @@ import base64
 import binascii
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -80,10 +81,9 @@ class Money(fields.Field[int]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
             raise self.make_error("money")
-        cents = Decimal(value) * 100
-        if not 0 <= cents <= MOST_CENTS or cents != cents.to_integral_value():
+        if not 0 <= value <= MOST_CENTS or value != round(value, 2):
             raise self.make_error("money")
-        return int(cents)
+        return int(value * 100)
 
 
 class Instant(fields.Field[datetime]):
@@ -97,11 +97,11 @@ class Instant(fields.Field[datetime]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         try:
             instant = datetime.fromisoformat(value)
-        except (TypeError, ValueError):
+            if instant.tzinfo is None:
+                raise self.make_error("instant")
+            return instant.astimezone(UTC)
+        except (TypeError, ValueError, OverflowError):
             raise self.make_error("instant") from None
-        if instant.tzinfo is None:
-            raise self.make_error("instant")
-        return instant.astimezone(UTC)
 
 
 class Whole(fields.Integer):
@@ -140,13 +140,13 @@ def encode_cursor(values: Sequence[object]) -> str:
     return base64.urlsafe_b64encode(wire.encode(list(values))).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, length: int) -> list[Any]:
-    """The ``length`` values of a cursor; raises InvalidInput for a text that is none."""
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        values = wire.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        values = None
-    if len(cursor) > LONGEST_CURSOR or not isinstance(values, list) or len(values) != length:
+def decode_cursor(cursor: object, length: int) -> list[Any]:
+    """The ``length`` values of a cursor; raises InvalidInput for what is none."""
+    values = None
+    if isinstance(cursor, str) and len(cursor) <= LONGEST_CURSOR:
+        with suppress(ValueError, binascii.Error, RecursionError):
+            padded = cursor + "=" * (-len(cursor) % 4)
+            values = wire.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
+    if not isinstance(values, list) or len(values) != length:
         raise invalid([("/cursor", "Is not a cursor this service gave out.")])
     return values
