@@ -44,10 +44,6 @@ class State:
     def make(self) -> None:
         """Make the folder and those in it."""
         make_folder(self.folder, 0o755)
-        if self.folder.stat().st_uid != os.geteuid():
-            raise Trouble(
-                f"{self.folder} belongs to another user. Run oms as that user, or set OMS_STATE to a new folder."
-            )
         for folder in (self.logs, self.environments, self.secrets, self.mailbox):
             make_folder(folder)
 
@@ -55,4 +51,7 @@ class State:
 def current() -> State:
     """The state folder this command is about."""
     named = os.environ.get("OMS_STATE")
-    return State(Path(named).absolute() if named else CHECKOUT / ".oms")
+    folder = Path(named).absolute() if named else CHECKOUT / ".oms"
+    if folder.exists() and folder.stat().st_uid != os.geteuid():
+        raise Trouble(f"{folder} belongs to another user. Run oms as that user, or set OMS_STATE to a new folder.")
+    return State(folder)
