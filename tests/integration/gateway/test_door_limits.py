@@ -77,7 +77,7 @@ class TestSlowClient:
         answer = requests.post(f"{door.url}/echo", json={"a": 1}, timeout=5)
 
         assert answer.status_code == 201
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 0.9  # a slow one would take a second or more
 
 
 class TestLargeBody:

@@ -75,7 +75,7 @@ class TestReadiness:
             status = requests.get(f"{door.url}/healthz", timeout=5).status_code
 
             assert status == 200
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 0.9  # a slow one would take a second or more
             assert {call.result().status_code for call in busy} == {200}
 
 

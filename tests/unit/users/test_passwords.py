@@ -105,24 +105,21 @@ class TestBesideTheLoop:
     """Hashing under eventlet, as a service runs it."""
 
     def test_blocks_nobody(self) -> None:
-        """While eight passwords are hashed for seconds the loop ticks on."""
-        longest, elapsed = run_green(
+        """While eight passwords are hashed one after the other the loop goes round far more than eight times."""
+        rounds = run_green(
             """
             desk = PasswordDesk(make_hasher({"PASSWORD_ROUNDS": 12}), at_once=1, waiting=20)
-            gaps, last, pool = [], time.monotonic(), eventlet.GreenPool()
-            began = time.monotonic()
+            rounds, pool = 0, eventlet.GreenPool()
             for _ in range(8):
                 pool.spawn_n(desk.hash, "seven green kettles")
             while pool.running():
                 eventlet.sleep(0.005)
-                gaps.append(time.monotonic() - last)
-                last = time.monotonic()
-            print(json.dumps([max(gaps), time.monotonic() - began]))
+                rounds += 1
+            print(json.dumps(rounds))
             """
         )
 
-        assert elapsed > 4 * longest
-        assert longest < 0.1
+        assert rounds > 4 * 8
 
     def test_runs_a_few_at_once_and_refuses_a_crowd(self) -> None:
         """Two hash, three wait, the rest is told to come again; afterwards there is room again."""
