@@ -82,6 +82,7 @@ class QueueConsumer(StockQueueConsumer):
         self._consuming = False
         self._stopping = False
         self._turn = Semaphore(1)
+        self._connection: Any = None
 
     # --- deliveries
 
@@ -153,8 +154,10 @@ class QueueConsumer(StockQueueConsumer):
                 self._forget_those_leaving()
                 raise ConnectionError("no connection to the broker") from error
             try:
+                self._connection = connection
                 yield connection
             finally:
+                self._connection = None
                 self._consuming = False
                 self._consumers.clear()
                 self._forget_those_leaving()
@@ -235,10 +238,20 @@ class QueueConsumer(StockQueueConsumer):
             self.should_stop = True
 
     def on_iteration(self) -> None:
-        """End once nothing is consumed and nothing delivered is unfinished."""
+        """Keep the connection alive, and end once nothing is consumed and nothing delivered is unfinished."""
+        self._beat()
         self._cancel_consumers_if_requested()
         if not self._consumers and not self._in_flight:
             self.should_stop = True
+
+    def _beat(self) -> None:
+        """Send a heartbeat when one is due. kombu looks only when nothing arrives, and a busy gateway has no such time.
+
+        What it consumes it need not acknowledge, so without this it would say nothing at all, and be cut off.
+        """
+        if self._connection is not None:
+            with self._turn:
+                self._connection.heartbeat_check()
 
     def stop(self) -> None:
         """Wait for the last provider and the last acknowledgement, for a bounded time."""
