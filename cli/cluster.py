@@ -7,8 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cli import topology
+from cli.configuration import configuration
 from cli.databases import DATABASES, make_databases
-from cli.environments import Surroundings, database_passwords, read_environment, write_environment
+from cli.environments import (
+    ADMIN_EMAIL,
+    Surroundings,
+    admin_password,
+    database_passwords,
+    read_environment,
+    write_environment,
+)
 from cli.files import locked
 from cli.progress import Progress
 from cli.readiness import Readiness, ask
@@ -20,7 +28,8 @@ from cli.state import CHECKOUT, State
 from cli.supervision import MARK, Supervisor
 from cli.trouble import Trouble
 from services.chassis import migrations
-from services.inventory.seed import seed
+from services.inventory import seed as inventory
+from services.users import seed as users
 
 SERVER_SECONDS = 90
 READY_SECONDS = 120
@@ -71,7 +80,8 @@ class Cluster:
         urls = make_databases(admin_url, database_passwords(self.state))
         for service in DATABASES:
             migrations.upgrade(service, urls[service])
-        seed(urls["inventory"])
+        inventory.seed(urls["inventory"], configuration()["CURRENCY"])
+        users.seed(urls["users"], ADMIN_EMAIL, admin_password(self.state))
         self.progress.tell("databases migrated and seeded")
         return urls
 

@@ -1,0 +1,90 @@
+"""The virtual environment is made again exactly when it must be."""
+
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.state import CHECKOUT
+
+
+@pytest.fixture
+def oms(tmp_path: Path) -> Any:
+    """The executable as a module, at work in a folder of its own, its environment finished."""
+    loader = SourceFileLoader("oms_executable", str(CHECKOUT / "oms"))
+    spec = spec_from_loader("oms_executable", loader)
+    assert spec
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    module.__dict__.update(
+        CHECKOUT=tmp_path,
+        VENV=tmp_path / ".venv",
+        PYTHON=tmp_path / ".venv/bin/python",
+        STAMP=tmp_path / ".venv/oms-stamp",
+        LOG=tmp_path / ".venv/install.log",
+        REQUIREMENTS=[tmp_path / "requirements.txt", tmp_path / "requirements-dev.txt"],
+    )
+    for file in module.REQUIREMENTS:
+        file.write_text("a==1\n")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").touch()
+    module.write_stamp()
+    return module
+
+
+class TestEnvironment:
+    """A finished environment is left alone, any other is mended."""
+
+    def test_is_left_alone_when_finished(self, oms: Any) -> None:
+        """Nothing has changed since."""
+        assert oms.environment_is_good()
+
+    def test_is_refreshed_when_a_pin_changes(self, oms: Any) -> None:
+        """The same Python serves, with other packages."""
+        oms.REQUIREMENTS[0].write_text("a==2\n")
+
+        assert not oms.environment_is_good()
+        assert oms.same_python()
+
+    def test_is_remade_when_it_was_left_half_made(self, oms: Any) -> None:
+        """Without its stamp nothing in it is trusted."""
+        oms.STAMP.unlink()
+
+        assert not oms.same_python()
+
+    def test_is_remade_for_another_python(self, oms: Any) -> None:
+        """Packages built for one version do not serve another."""
+        oms.STAMP.write_text("3.10.1 elsewhere\nabc\n")
+
+        assert not oms.environment_is_good()
+        assert not oms.same_python()
+
+    def test_is_remade_when_its_python_is_gone(self, oms: Any) -> None:
+        """As after an upgrade of the system's Python."""
+        oms.PYTHON.unlink()
+
+        assert not oms.environment_is_good()
+
+    def test_tells_what_to_do_when_pip_fails(self, oms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The message has pip's last words and names the mirror's variable."""
+
+        def fail(_title: str, _command: list[str], output: Path) -> int:
+            output.write_text("ERROR: No matching distribution found for a==1\n")
+            return 1
+
+        monkeypatch.setattr(oms, "step", fail)
+
+        with pytest.raises(SystemExit, match=r"(?s)No matching distribution.*PIP_INDEX_URL"):
+            oms.install()
+        assert not oms.STAMP.exists()
+
+    def test_tells_what_to_do_when_venv_is_missing(self, oms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Debian's package is named, and no half environment stays."""
+        (oms.CHECKOUT / ".oms").mkdir()
+        monkeypatch.setattr(oms, "step", lambda *_: 1)
+
+        with pytest.raises(SystemExit, match="apt install python3-venv"):
+            oms.make_venv()
+        assert not oms.VENV.exists()
