@@ -29,6 +29,13 @@ EXPIRES_AT: Final = "expires_at"
 """Context key: the ``monotonic()`` time after which nobody waits for the worker's answer."""
 
 POLL_SECONDS: Final = 0.01
+PULSE_SECONDS: Final = 0.25
+SKIPPED_SECONDS: Final = 1.0
+"""A pulse that is this late was no busy moment: the process was frozen."""
+
+THAW_SECONDS: Final = 1.0
+"""How long after it goes on a process may still find messages that came while it was frozen."""
+
 STOP_MARGIN_SECONDS: Final = 3.0
 """What extensions may take after the last worker ended or was killed."""
 
@@ -74,12 +81,34 @@ class ServiceContainer(StockContainer):
         super().__init__(service_cls, settings)
         self._worker_pool = WorkerPool(size=self.max_workers)
         self.stopping = False
+        self._pulse = monotonic()
+        self._frozen_from = self._frozen_until = float("-inf")
 
     def start(self) -> None:
         """Start every extension."""
         wake_the_hub_on_signals()
+        self._pulse = monotonic()
+        self.spawn_managed_thread(self._feel_pulse, identifier="pulse")
         super().start()
         log.info("service_started", service=self.service_name)
+
+    def _feel_pulse(self) -> None:
+        while True:
+            eventlet.sleep(PULSE_SECONDS)
+            now = monotonic()
+            if now - self._pulse > SKIPPED_SECONDS:
+                self._frozen_from, self._frozen_until = self._pulse, now
+            self._pulse = now
+
+    def received_at(self) -> float:
+        """When a message that was read just now came, at the earliest, as ``monotonic()`` time.
+
+        While a process is frozen messages wait in its socket, and their own age says nothing about that.
+        """
+        now = monotonic()
+        if now - self._pulse > SKIPPED_SECONDS:
+            return self._pulse
+        return self._frozen_from if now - self._frozen_until < THAW_SECONDS else now
 
     def stop(self) -> None:
         """Finish what runs, then end; never later than SHUTDOWN_SECONDS and a margin."""

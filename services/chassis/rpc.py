@@ -81,7 +81,7 @@ class RpcConsumer(StockRpcConsumer):
             self.answer(message, None, None, None, (type(error), error, error.__traceback__))
 
     def _run(self, message: RawMessage) -> None:
-        received = monotonic()
+        received: float = self.container.received_at()
         if message.delivery_info.get("redelivered"):
             raise Unavailable(
                 "interrupted", "The service was interrupted and may have done it; look before you repeat."
