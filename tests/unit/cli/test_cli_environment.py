@@ -67,6 +67,15 @@ class TestEnvironment:
 
         assert not oms.environment_is_good()
 
+    def test_of_another_user_is_left_alone(self, oms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever runs oms in somebody else's checkout is told so before anything is touched."""
+        oms.STAMP.unlink()
+        monkeypatch.setattr(oms.os, "geteuid", lambda: 4711)
+
+        with pytest.raises(SystemExit, match="belongs to another user"):
+            oms.make_environment("up")
+        assert oms.PYTHON.exists()
+
     def test_tells_what_to_do_when_pip_fails(self, oms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The message has pip's last words and names the mirror's variable."""
 
