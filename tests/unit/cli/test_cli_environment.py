@@ -29,7 +29,7 @@ def oms(tmp_path: Path) -> Any:
     for file in module.REQUIREMENTS:
         file.write_text("a==1\n")
     (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/bin/python").touch()
+    (tmp_path / ".venv/bin/python").touch(0o755)
     module.write_stamp()
     return module
 
