@@ -212,7 +212,7 @@ class ReplyListener(StockReplyListener):
 
     def handle_delivery(self, message: RawMessage) -> None:
         """Wake whoever waits for this answer; one that comes too late is dropped."""
-        waiting = self._reply_events.pop(message.properties.get("correlation_id"), None)
+        waiting = self._reply_events.pop(str(message.properties.get("correlation_id")), None)
         if waiting is None:
             return
         try:

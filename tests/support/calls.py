@@ -42,13 +42,25 @@ class Calls:
 
     def __call__(self, method: str, *args: Any, seconds: float = 8, **kwargs: Any) -> Any:
         """The whole answer, ``{"result", "error"}``; TimeoutError when none came in time."""
+        return self.ask(method, {"args": args, "kwargs": kwargs}, seconds)
+
+    def ask(self, method: str, body: object, seconds: float = 8, **properties: Any) -> Any:
+        """The whole answer to any body at all; TimeoutError when none came in time."""
+        return self.wait(self.begin(method, body, **properties), seconds)
+
+    def begin(self, method: str, body: object, **properties: Any) -> str:
+        """Send a call, and get what to :meth:`wait` for."""
         call = str(uuid4())
-        self.send(method, {"args": args, "kwargs": kwargs}, correlation_id=call)
+        self.send(method, body, correlation_id=call, **properties)
+        return call
+
+    def wait(self, call: str, seconds: float = 8) -> Any:
+        """The answer to a call that was begun."""
         end = monotonic() + seconds
         while call not in self.answers:
             left = end - monotonic()
             if left <= 0:
-                raise TimeoutError(method)
+                raise TimeoutError(call)
             with suppress(TimeoutError):
                 self.connection.drain_events(timeout=left)
         return self.answers.pop(call)
@@ -57,7 +69,7 @@ class Calls:
         """Only send; ``properties`` and ``headers`` may be anything."""
         headers = self.headers | properties.pop("headers", {})
         Producer(self.channel).publish(
-            wire.encode(body),
+            body if isinstance(body, bytes) else wire.encode(body),
             exchange="nameko-rpc",
             routing_key=method,
             content_type="application/json",

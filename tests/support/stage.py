@@ -4,6 +4,8 @@ Run by ``nameko run`` in the chassis' integration tests, on a database that has 
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
 from typing import ClassVar
 from uuid import UUID
 
@@ -12,12 +14,23 @@ from sqlalchemy import Text, Uuid, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from events import Event
-from services.chassis.errors import Alarm, Conflict, NotFound, ServiceError, Unavailable
+from services.chassis.errors import (
+    Alarm,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    ServiceError,
+    Unauthenticated,
+    Unavailable,
+)
+from services.chassis.http import Request, Response, http, reply
 from services.chassis.messaging import event_handler
 from services.chassis.probes import Probes
 from services.chassis.rpc import RpcProxy, rpc
 from services.chassis.work import UnitOfWork, Work
 
+KINDS = {kind.__name__: kind for kind in (NotFound, Conflict, InvalidInput, Unauthenticated, Forbidden, Unavailable)}
 SEEN = "CREATE TABLE seen (id bigint GENERATED ALWAYS AS IDENTITY, event_id uuid NOT NULL, what text NOT NULL)"
 
 
@@ -59,13 +72,15 @@ class TellerService:
         with self.begin() as work:
             events = [ThingHappenedEvent(occurred_at=work.now, what=each) for each in what]
             work.publish(*events)
+            if "rollback" in what:
+                raise Conflict("rolled_back", "Nothing of it happened.")
         return [str(event.event_id) for event in events]
 
     @rpc(expected_exceptions=ServiceError)
     def answer(self, how: str) -> str:
         """Answer, refuse, break or take too long."""
-        if how == "refuse":
-            raise Conflict("refused", "No.", {"why": "because"})
+        if how.startswith("raise "):
+            raise KINDS[how.removeprefix("raise ")]("some_code", "No.", {"price": Decimal("1.50"), "retry_after": 7})
         if how == "break":
             raise RuntimeError("a secret that must not leave")
         if how.startswith("sleep "):
@@ -97,6 +112,11 @@ class ListenerService:
         """What the teller answers, through this service."""
         return getattr(self.teller_rpc, method)(*args)
 
+    @http("GET", "/relay/<how>")
+    def get_relay(self, request: Request, how: str) -> Response:
+        """What the teller answers, for a client who does not come through the broker."""
+        return reply(200, self.teller_rpc.answer(how))
+
 
 def behave(what: str) -> None:
     """Fail or dawdle as told."""
@@ -104,7 +124,9 @@ def behave(what: str) -> None:
         raise Alarm("this must never happen")
     if what == "unknown":
         raise NotFound("unknown", "Never heard of it.")
-    if what == "passing":
+    if what == "bug":
+        raise RuntimeError("the floor is missing")
+    if what.startswith("until ") and not Path(what.removeprefix("until ")).exists():
         raise Unavailable("away", "Something is away.")
     if what.startswith("sleep "):
         eventlet.sleep(float(what.removeprefix("sleep ")))
