@@ -25,7 +25,12 @@ class Plain(yaml.SafeLoader):
     """Reads config.yaml without filling in variables."""
 
 
-Plain.add_constructor("!raw_env_var", lambda loader, node: loader.construct_scalar(node))
+def as_written(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    """The value with its variable not filled in."""
+    return loader.construct_scalar(node)
+
+
+Plain.add_constructor("!raw_env_var", as_written)
 
 
 def settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
