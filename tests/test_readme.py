@@ -99,7 +99,7 @@ def written(text: str) -> Iterator[Command]:
 
 def is_complete(text: str) -> bool:
     """Whether the shell would not wait for a further line."""
-    check = subprocess.run(["/bin/bash", "-n", "-c", text], capture_output=True, check=False)  # noqa: S603 - it only reads
+    check = subprocess.run(["/bin/bash", "-n", "-c", text], capture_output=True, check=False)
     return not (check.returncode or check.stderr or text.endswith("\\"))
 
 
@@ -150,7 +150,7 @@ class Shell:
 
     def run(self, text: str) -> str:
         """What the command prints; fails unless it ends well."""
-        done = subprocess.run(  # noqa: S603 - the README's own command
+        done = subprocess.run(
             self.script(text),
             cwd=CHECKOUT,
             env=self.environment,
@@ -189,7 +189,7 @@ class Shell:
         """Start the command, wait until it has printed what the page shows, and ask it to stop."""
         log = self.state.folder / f"watched-{secrets.token_hex(4)}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - likewise
+            process = subprocess.Popen(
                 self.script(command.text),
                 cwd=CHECKOUT,
                 env=self.environment,

@@ -81,7 +81,7 @@ class Money(fields.Field[int]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
             raise self.make_error("money")
-        if not 0 <= value <= MOST_CENTS or value != round(value, 2):
+        if not 0 <= value * 100 <= MOST_CENTS or value != round(value, 2):
             raise self.make_error("money")
         return int(value * 100)
 

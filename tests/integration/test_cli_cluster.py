@@ -32,7 +32,7 @@ class Person:
 
     def types(self, *command: str, says: str = "") -> subprocess.CompletedProcess[str]:
         """What came of the command, with ``says`` piped into it."""
-        return subprocess.run(  # noqa: S603 - our own program
+        return subprocess.run(
             [sys.executable, "-m", "cli", *command],
             check=False,
             cwd=CHECKOUT,

@@ -36,7 +36,7 @@ class Valkey:
     def start(self) -> None:
         """Run until it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.process = subprocess.Popen(  # noqa: S603 - the server of our own pins
+        self.process = subprocess.Popen(
             [str(get_binary_path()), *options], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         until(self.answers)
@@ -254,7 +254,7 @@ class TestWithoutRedis:
         """
         valkey.freeze()
 
-        answer = subprocess.run(  # noqa: S603 - our own script
+        answer = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), valkey.url],
             check=True,
             capture_output=True,

@@ -57,7 +57,7 @@ class Door:
         config.write_text(yaml.safe_dump({**SETTINGS, "HTTP_PORTS": {service: self.port}, **settings}))
         self.log = folder / "log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own program
+            self.process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", *command, str(config)],
                 cwd=ROOT,
                 stderr=log,

@@ -55,7 +55,7 @@ class Processes:
         url = amqp_url(f"{parts.hostname}:{parts.port}", service, PASSWORD, self.vhost.name)
         command = [sys.executable, "-W", "ignore", "-m", "nameko", "run", "--config", str(ROOT / "config.yaml")]
         with (self.folder / f"{service}.log").open("ab") as log:
-            self.running[service] = subprocess.Popen(  # noqa: S603 - our own service
+            self.running[service] = subprocess.Popen(
                 [*command, f"services.{service}.service"],
                 cwd=ROOT,
                 env=self.environment | {"AMQP_URI": url},

@@ -243,7 +243,7 @@ for number in range(100_000):
     box.deliver(message, datetime.now(UTC))
 """
         for _ in range(3):
-            child = subprocess.Popen(  # noqa: S603 - our own script
+            child = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)], stdout=subprocess.PIPE
             )
             assert child.stdout is not None

@@ -52,7 +52,7 @@ class PaymentsProcess:
         """Start it, without waiting."""
         command = [sys.executable, "-W", "ignore", "-m", "nameko", "run", "--config", str(self.config)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own service
+            self.process = subprocess.Popen(
                 [*command, "services.payments.service"], cwd=ROOT, env=self.environment, stderr=log
             )
 

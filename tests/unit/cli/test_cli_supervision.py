@@ -63,7 +63,7 @@ class TestEnvironment:
 
         script = f'set -a; . "{state.environments}/orders"; printf "%s\\n" "$REDIS_URL" "$OMS_STATE" "$AMQP_URI"'
         shell = ["/bin/sh", "-c", script]
-        seen = subprocess.check_output(shell, text=True).split("\n")  # noqa: S603 - our own script
+        seen = subprocess.check_output(shell, text=True).split("\n")
 
         assert seen[0] == "redis://:it's@127.0.0.1:6379/0"
         assert seen[1] == str(state.folder)

@@ -29,7 +29,7 @@ def run_green(script: str) -> Any:
         from services.users.passwords import PasswordDesk, make_hasher
     """
     program = textwrap.dedent(prelude) + textwrap.dedent(script)
-    answer = subprocess.run(  # noqa: S603 - our own script
+    answer = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True, timeout=60
     )
     return json.loads(answer.stdout.splitlines()[-1])
