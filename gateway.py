@@ -89,6 +89,7 @@ class GatewayService:
     def logout(self, request: Request) -> Response:
         """Nothing more: this token and its refresh family are over."""
         self.users_rpc.logout()
+        self.denials.forget(self.caller)
         return reply(204)
 
     @http("GET", "/api/auth/me")

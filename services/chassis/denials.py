@@ -72,6 +72,10 @@ class DenialList:
             raise Unauthenticated("token_revoked", "The access token was revoked.")
         self._remember(jti, asked_at)
 
+    def forget(self, caller: Principal) -> None:
+        """Ask again for the caller's next request: its token was taken back through this process."""
+        self.passed.pop(caller.jti, None)
+
     def _ask_copy(self, jti: UUID) -> bool | None:
         """Whether Redis knows the token as denied; None when it cannot say."""
         try:

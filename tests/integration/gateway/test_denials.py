@@ -99,6 +99,18 @@ class TestAdmit:
         with pytest.raises(Unavailable):
             denials.admit(a_principal(), no_answer())
 
+    def test_asks_at_once_about_a_token_that_was_taken_back_here(self, denials: DenialList, redis: Redis) -> None:
+        """Whoever logs out through this process is out with the next request."""
+        caller = a_principal()
+        redis.set(DENIED_COMPLETE, b"1")
+        denials.admit(caller, Owner())
+
+        redis.set(denied_key(caller.jti), b"1")
+        denials.forget(caller)
+
+        with pytest.raises(Unauthenticated):
+            denials.admit(caller, Owner())
+
     def test_forgets_within_a_second_that_a_token_passed(self, denials: DenialList, redis: Redis, clock: Clock) -> None:
         """Denied elsewhere, the token ends here too."""
         redis.set(DENIED_COMPLETE, "1")
