@@ -7,10 +7,11 @@ slow down (429, Retry-After) it does. Any one process may be killed meanwhile: t
 
 import argparse
 import os
+from collections.abc import Callable, Sequence
 
 from cli.demo_paper import Paper
 from cli.demo_shop import Shop
-from cli.demo_stories import STORIES
+from cli.demo_stories import STORIES, Story
 from cli.environments import ADMIN_EMAIL, admin_password, read_environment
 from cli.progress import Progress
 from cli.servers.ports import LOOPBACK
@@ -31,23 +32,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when every story ended as it should."""
-    paper = Paper()
-    shop = open_shop(args)
     progress = Progress()
+    shop = open_shop(args)
     shop.invite()
     progress.tell(f"{len(shop.customers)} customers registered at {shop.url}")
-    unlike = []
-    for number, (title, play) in enumerate(STORIES, start=1):
-        paper.heading(number, title, (play.__doc__ or "").strip())
-        story = play(shop)
+    return play(shop, Paper(), STORIES)
+
+
+def play(shop: Shop, paper: Paper, stories: Sequence[tuple[str, Callable[[Shop], Story]]]) -> int:
+    """Play and show the stories one after the other; 0 when every one ended as it should."""
+    progress, unlike = Progress(), []
+    for number, (title, tell) in enumerate(stories, start=1):
+        paper.heading(number, title, (tell.__doc__ or "").strip())
+        story = tell(shop)
         paper.story(story)
         unlike += [f"{title}: {complaint}" for complaint in story.complaints]
-    paper.write("", paper.ink("=" * 100, "dim"))
-    if unlike:
-        paper.write(paper.ink("Not everything ended as it should:", "bad"), *(f"  {each}" for each in unlike))
-        return 1
-    paper.write(paper.ink(f"All {len(STORIES)} stories ended as they should, in {progress.seconds:.1f} s.", "good"))
-    return 0
+    paper.verdict(len(stories), unlike, progress.seconds)
+    return 1 if unlike else 0
 
 
 def open_shop(args: argparse.Namespace) -> Shop:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -42,6 +42,14 @@ class Paper:
         self.write(*([""] if story.remarks else []), *(f"   {remark}" for remark in story.remarks))
         complaints = [self.ink(f"   DIFFERS  {each}", "bad") for each in story.complaints]
         self.write("", *(complaints or [self.ink("   as it should be", "good")]))
+
+    def verdict(self, stories: int, unlike: Sequence[str], seconds: float) -> None:
+        """Whether all of them ended as they should, and if not, what differed."""
+        self.write("", self.ink("=" * len(RULE), "dim"))
+        if unlike:
+            self.write(self.ink("Not everything ended as it should:", "bad"), *(f"  {each}" for each in unlike))
+        else:
+            self.write(self.ink(f"All {stories} stories ended as they should, in {seconds:.1f} s.", "good"))
 
     def _order(self, told: Told) -> Iterator[str]:
         order = told.order
