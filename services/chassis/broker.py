@@ -249,9 +249,9 @@ class TransientPublisher(SharedExtension):
         pause = self.container.config["HEARTBEAT"] / TICKS_PER_HEARTBEAT
         while not self._stopped:
             eventlet.sleep(pause)
-            if self._connection is not None:
-                with suppress(*FAILURES), self._turn, self._thrown_away_on_error():
-                    self._read()
+            with suppress(*FAILURES), self._turn, self._thrown_away_on_error():
+                self._read()
+                if self._connection is not None:  # whoever had the turn before may have thrown it away
                     self._connection.heartbeat_tick()
 
 
