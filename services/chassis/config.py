@@ -42,8 +42,15 @@ def read(config: Mapping[str, Any], key: str, kind: Callable[[Any], Value]) -> V
     try:
         return kind(config[key])
     except (TypeError, ValueError, OverflowError) as error:
-        name = getattr(kind, "__name__", "value")
-        raise ConfigurationError(f"{key} must be a valid {name}") from error
+        raise ConfigurationError(f"{key} must be {_in_words(kind)}") from error
+
+
+def _in_words(kind: Callable[[Any], object]) -> str:
+    """What a value must be: the first line of our own readers, else the kind's name."""
+    if getattr(kind, "__module__", "") != __name__ or not kind.__doc__:
+        return f"a valid {getattr(kind, '__name__', 'value')}"
+    words = kind.__doc__.partition("\n")[0].rstrip(".")
+    return words[0].lower() + words[1:]
 
 
 def positive(value: object) -> float:
@@ -93,7 +100,7 @@ def url(*schemes: str) -> Callable[[Any], str]:
             raise ValueError(value)
         return str(value)
 
-    read_url.__name__ = f"{' or '.join(schemes)} URL"
+    read_url.__doc__ = f"A {' or '.join(schemes)} URL with a host."
     return read_url
 
 

@@ -8,7 +8,8 @@ killed; their unacknowledged messages go back to their queues.
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -17,6 +18,7 @@ import eventlet
 from eventlet.greenpool import GreenPool
 from eventlet.hubs import trampoline
 from nameko.containers import ServiceContainer as StockContainer
+from nameko.exceptions import ConfigurationError
 
 from services.chassis import config
 from services.chassis.errors import TimedOut
@@ -60,6 +62,15 @@ def wake_the_hub_on_signals() -> None:
     _signals_wake_the_hub.append(eventlet.spawn(drain))
 
 
+@contextmanager
+def refused_as_exit() -> Iterator[None]:
+    """End the process with one line and code 1 when a setting cannot work; ``nameko run`` itself would say 0."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise SystemExit(f"Error: {error}") from None
+
+
 class WorkerPool(GreenPool):
     """A pool whose ``waitall`` returns when it is empty, or at its deadline."""
 
@@ -77,7 +88,8 @@ class ServiceContainer(StockContainer):
     """The container every service runs in; ``config.yaml`` names it as ``SERVICE_CONTAINER_CLS``."""
 
     def __init__(self, service_cls: type, settings: dict[str, Any]) -> None:
-        config.check(settings, service_cls.name)  # type: ignore[attr-defined] # Nameko insists on a name
+        with refused_as_exit():
+            config.check(settings, service_cls.name)  # type: ignore[attr-defined] # Nameko insists on a name
         super().__init__(service_cls, settings)
         self._worker_pool = WorkerPool(size=self.max_workers)
         self.stopping = False
@@ -89,7 +101,11 @@ class ServiceContainer(StockContainer):
         wake_the_hub_on_signals()
         self._pulse = monotonic()
         self.spawn_managed_thread(self._feel_pulse, identifier="pulse")
-        super().start()
+        self.started = True
+        with refused_as_exit():
+            for extension in self.extensions:
+                extension.setup()
+        self.extensions.all.start()
         log.info("service_started", service=self.service_name)
 
     def _feel_pulse(self) -> None:
