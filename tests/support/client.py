@@ -79,7 +79,9 @@ class Client:
     def place(self, *product_ids: str, quantity: int = 1, method: str = "pm_ok", key: str = "") -> str:
         """The id of a new order with that many of each product."""
         headers = {"Idempotency_Key": key} if key else {}
-        return str(self.good("POST", "/api/order", a_wish(*product_ids, quantity=quantity, method=method), **headers)["id"])
+        return str(
+            self.good("POST", "/api/order", a_wish(*product_ids, quantity=quantity, method=method), **headers)["id"]
+        )
 
     def order(self, order_id: str) -> Json:
         """The order as it is now."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg2
+import redis
 from psycopg2.extras import RealDictCursor
 
 from cli.databases import session
@@ -81,6 +82,7 @@ class Cluster:
         self.changes: dict[str, Mapping[str, str]] = {}
         """What an instance is told besides, and told again when it is healed."""
         wanted = derive(service_classes(), self.delays_ms)
+        self.queues = [queue.name for queue in wanted.queues]
         passwords = {user.name: BROKER_PASSWORD for user in wanted.users}
         apply(wanted, place.vhost.management, place.vhost.name, passwords)
         seed_catalogue(place.database_urls["inventory"])
@@ -103,12 +105,11 @@ class Cluster:
         self.start(*SERVICES)
 
     def start(self, *services: str, instances: int = 1, environment: Mapping[str, str] | None = None) -> None:
-        """These services at work, ``instances`` of each; those that run go on as they are."""
+        """These services at work, ``instances`` of each; those that run go on as they are, without ``environment``."""
         names = [name for service in services for name in instance_names(service, instances)]
         for name in names:
-            if environment is not None:
-                self.changes[name] = environment
             if not self.runs(name):
+                self.changes[name] = environment or {}
                 self.spawn(name)
         self.wait_ready(*names)
 
@@ -232,6 +233,11 @@ class Cluster:
             yield
         finally:
             connection.close()
+
+    def flush_redis(self) -> None:
+        """Let Redis forget everything."""
+        with redis.Redis.from_url(self.place.endpoints.redis_url) as client:
+            client.flushall()
 
     def subscriptions(self) -> list[Subscription]:
         """Which handler gets which event, as the code says."""

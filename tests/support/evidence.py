@@ -1,0 +1,40 @@
+"""What a cluster's databases and mailbox hold about one order."""
+
+from pathlib import Path
+
+from tests.support.cluster import Cluster
+from tests.support.rest import eventually
+
+
+def mails(cluster: Cluster, order_id: str) -> list[str]:
+    """The kinds of e-mail about the order."""
+    return sorted(Path(file).suffixes[0][1:] for file in (cluster.mailbox / "email").glob(f"{order_id}.*"))
+
+
+def until_mails(cluster: Cluster, order_id: str, *kinds: str) -> None:
+    """Wait until exactly these mails were sent about the order."""
+    eventually(lambda: mails(cluster, order_id) == sorted(kinds), f"{kinds}, not {mails(cluster, order_id)}")
+
+
+def charge_of(cluster: Cluster, order_id: str) -> list[str]:
+    """What the processor's book says of charges for the order."""
+    rows = cluster.rows("payments", "SELECT outcome FROM processor.charges WHERE key = %s", order_id)
+    return [row["outcome"] for row in rows]
+
+
+def refunds_of(cluster: Cluster, order_id: str) -> list[int]:
+    """What the processor gave back for the order, in cents."""
+    query = "SELECT amount_cents FROM processor.refunds WHERE key = %s"
+    return [row["amount_cents"] for row in cluster.rows("payments", query, f"{order_id}:refund")]
+
+
+def movements_of(cluster: Cluster, order_id: str) -> list[tuple[str, int]]:
+    """The ledger's rows about the order."""
+    query = "SELECT kind, delta FROM ledger WHERE order_id = %s ORDER BY number"
+    return [(row["kind"], row["delta"]) for row in cluster.rows("inventory", query, order_id)]
+
+
+def status_of(cluster: Cluster, order_id: str) -> str:
+    """What the orders' database says, also while no orders service can be asked."""
+    (row,) = cluster.rows("orders", "SELECT status FROM orders WHERE id = %s", order_id)
+    return str(row["status"])

@@ -1,0 +1,49 @@
+"""Waiting: for one thing with a deadline, and for a whole cluster to have nothing left to do."""
+
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Final, TypeVar
+
+from tests.support.cluster import Cluster
+from tests.support.operator import Operator
+
+Value = TypeVar("Value")
+
+REST_SECONDS: Final = 45.0
+_UNDER_WAY: Final = {
+    "orders": """
+        SELECT id::text || ' ' || status AS what FROM orders WHERE status = 'Pending'
+            OR (status = 'Cancelled' AND (stock_settled_at IS NULL OR payment_settled_at IS NULL))""",
+    "payments": """
+        SELECT order_id::text || ' ' || status AS what FROM payments WHERE status IN ('processing', 'refunding')""",
+}
+_UNPUBLISHED: Final = (
+    "SELECT event_type || ' of ' || coalesce(order_id::text, '-') AS what FROM outbox WHERE published_at IS NULL"
+)
+
+
+def eventually(look: Callable[[], Value | None], what: str = "it", seconds: float = 20.0) -> Value:
+    """What ``look`` answers as soon as that is true; fails after that many seconds."""
+    end = monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert monotonic() < end, f"{what}: not in {seconds} s"
+        sleep(0.05)
+
+
+def under_way(cluster: Cluster, operator: Operator) -> list[str]:
+    """What has not come to its end: orders, payments, outbox rows, messages in queues other than the dead letters."""
+    found = [str(row["what"]) for service, query in _UNDER_WAY.items() for row in cluster.rows(service, query)]
+    for service in ("orders", "inventory", "payments"):
+        found += [f"{service}'s {row['what']}" for row in cluster.rows(service, _UNPUBLISHED)]
+    return found or [f"{count} in {queue}" for queue, count in operator.waiting().items()]
+
+
+def come_to_rest(cluster: Cluster, operator: Operator, seconds: float = REST_SECONDS) -> None:
+    """Return when nothing is under way any more; fails with what still is."""
+    end = monotonic() + seconds
+    while found := under_way(cluster, operator):
+        assert monotonic() < end, f"still under way after {seconds} s: {found[:20]}"
+        sleep(0.1)
