@@ -1,0 +1,51 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cli.state import CHECKOUT
+from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
+from tests.support.rest import eventually
+
+
+def begin_demo(cluster: Cluster) -> "subprocess.Popen[str]":
+    """``./oms demo`` against this cluster."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", "demo", "--url", cluster.url],
+        cwd=CHECKOUT,
+        env={**os.environ, "ADMIN_EMAIL": ADMIN_EMAIL, "ADMIN_PASSWORD": ADMIN_PASSWORD},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+class TestDemo:
+    """The demo, played for somebody."""
+
+    def test_ends_as_it_should(self, cluster: Cluster) -> None:
+        """Exit code 0, every story in plain text, mails included."""
+        demo = begin_demo(cluster)
+
+        output, _ = demo.communicate(timeout=120)
+
+        assert demo.returncode == 0, output
+        assert "All 6 stories ended as they should" in output
+        assert output.count("as it should be") == 6
+        assert "sent confirmation by email and sms" in output
+        assert "\033" not in output
+
+    @pytest.mark.parametrize("service", ["gateway", "orders"])
+    def test_ends_the_same_when_a_process_is_killed_meanwhile(self, cluster: Cluster, service: str) -> None:
+        """SIGKILL after the first orders, started again as a supervisor does."""
+        query = "SELECT count(*) AS orders FROM orders"
+        (before,) = cluster.rows("orders", query)
+        demo = begin_demo(cluster)
+
+        eventually(lambda: cluster.rows("orders", query)[0]["orders"] >= before["orders"] + 3, "three orders", 60)
+        cluster.kill(service)
+        cluster.start(service)
+        output, _ = demo.communicate(timeout=200)
+
+        assert demo.returncode == 0, output
