@@ -4,6 +4,7 @@ Rooms, lowest first; each imports only from rooms below it, which the build chec
 
 - ``errors`` ``wire`` ``provider`` · ``config`` · ``logs`` ``metrics`` ``tracing`` · ``container`` ``schema``
 - ``broker`` (publishing) · ``consumer`` ``database`` ``repository`` · ``redelivery`` ``outbox`` ``auth`` ``cache``
-- ``relay`` ``inbox`` · ``work`` · ``rpc`` ``messaging`` ``journey`` ``migrations`` ``denials`` ``worker`` ``timer``
+- ``relay`` ``inbox`` · ``work``
+- ``rpc`` ``messaging`` ``journey`` ``evidence`` ``migrations`` ``denials`` ``worker`` ``timer``
 - ``problems`` · ``http_body`` · ``http_app`` ``http_protocol`` · ``http_server`` · ``http`` · ``probes`` · ``topology``
 """

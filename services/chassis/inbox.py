@@ -27,6 +27,7 @@ INBOX: Final = Table(
     Column("handled_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("outcome", Text, nullable=False, server_default="done"),
     Index("inbox_order", "order_id"),
+    Index("inbox_age", "handled_at", postgresql_using="brin"),
 )
 
 

@@ -56,6 +56,7 @@ OUTBOX: Final = Table(
     Column("last_error", Text),
     Index("outbox_waiting", "id", postgresql_where=text("published_at IS NULL")),
     Index("outbox_order", "order_id"),
+    Index("outbox_age", "published_at", postgresql_using="brin"),
 )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from events import OrderCancelledEvent, OrderCreatedEvent, OrderEvent, OrderShippedEvent, ReleaseOutcome, Shortage
 from services.chassis import wire
 from services.chassis.errors import Conflict, NotFound
+from services.chassis.evidence import BATCH, prune_orders, prune_others
 from services.chassis.repository import Repository
 from services.inventory.models import LedgerEntry, Movement, Product, Reservation
 from services.inventory.transitions import TRANSITIONS, ReservationStatus, cell, leading_to
@@ -124,6 +125,11 @@ class ReservationRepository(Repository):
         move = cell(event, self._lock(event.order_id))
         if ReservationStatus.SHIPPED in move.to:
             self._close(event, ReservationStatus.SHIPPED, Movement.SHIPPED, "order shipped", at)
+
+    def prune(self) -> bool:
+        """Drop some of the evidence that was kept long enough; whether there may be more."""
+        over = select(Reservation.order_id).where(Reservation.status != ReservationStatus.RESERVED)
+        return BATCH in {prune_orders(self.session, over), prune_others(self.session)}
 
     def find_owner(self, order_id: UUID) -> UUID | None:
         """Whose order it is, as far as inventory knows it."""

@@ -13,6 +13,7 @@ from services.chassis.journey import list_steps
 from services.chassis.messaging import event_handler
 from services.chassis.probes import Probes
 from services.chassis.rpc import rpc
+from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
 from services.inventory.models import Base, Product, answers_to, released
 from services.inventory.repository import ProductRepository, ReservationRepository
@@ -63,6 +64,12 @@ class InventoryService:
     def on_order_shipped(self, event: OrderShippedEvent, work: Work) -> None:
         """Take what was set aside off the shelf."""
         ReservationRepository(work.session).ship(event, at=work.now)
+
+    @timer(setting="PRUNE_SECONDS")
+    def prune(self) -> None:
+        """Drop the evidence of orders long over."""
+        while self._prune_some():
+            pass
 
     @rpc(expected_exceptions=ServiceError)
     def list_products(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -151,6 +158,10 @@ class InventoryService:
             owner = ReservationRepository(work.session).find_owner(wanted)
             visible = owner == self.caller.user_id or self.caller.is_staff
             return {"steps": list_steps(work.session, self.name, wanted) if visible else []}
+
+    def _prune_some(self) -> bool:
+        with self.begin() as work:
+            return ReservationRepository(work.session).prune()
 
 
 def product_key(product_id: UUID) -> str:

@@ -17,6 +17,7 @@ from events import ProductChangedEvent
 from services.chassis import wire
 from services.chassis.auth import Principal
 from services.chassis.errors import Conflict, InvalidInput, NotFound
+from services.chassis.evidence import drop_of_orders
 from services.chassis.inbox import INBOX
 from services.chassis.outbox import OUTBOX
 from services.chassis.repository import Repository
@@ -239,8 +240,7 @@ class UpkeepRepository(Repository):
         query = select(Order.id).where(over, old, ~(_UNSETTLED & (Order.status == OrderStatus.CANCELLED)), ~unpublished)
         chosen = query.order_by(Order.updated_at).limit(limit).with_for_update(skip_locked=True, of=Order)
         ids = self.session.scalars(chosen).all()
-        for table in (OUTBOX, INBOX):
-            self.session.execute(delete(table).where(table.c.order_id.in_(ids)))
+        drop_of_orders(self.session, ids)
         self.session.execute(update(Order).where(Order.id.in_(ids)).values(pruned_at=func.now()))
         return len(ids)
 

@@ -14,6 +14,7 @@ from sqlalchemy import case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from events import InventoryReservedEvent, OrderCancelledEvent, OrderEvent
+from services.chassis.evidence import BATCH, prune_orders
 from services.chassis.repository import Repository
 from services.chassis.tracing import Trace
 from services.chassis.worker import Claimed
@@ -174,6 +175,11 @@ class PaymentRepository(Repository):
     def _updated(self, statement: Any) -> Payment | None:
         options = {"synchronize_session": False, "populate_existing": True}
         return self.session.scalars(statement.returning(Payment), execution_options=options).one_or_none()
+
+    def prune(self) -> bool:
+        """Drop some of the evidence that was kept long enough; whether there may be more."""
+        over = select(Payment.order_id).where(Payment.status.not_in(_OPEN))
+        return prune_orders(self.session, over) == BATCH
 
     def find_by_order(self, order_id: UUID) -> Payment | None:
         """The order's payment, if payments has heard of the order."""

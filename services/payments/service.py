@@ -14,6 +14,7 @@ from services.chassis.logs import get_logger
 from services.chassis.messaging import event_handler
 from services.chassis.probes import Probes
 from services.chassis.rpc import rpc
+from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
 from services.chassis.worker import Claimed, Waker, worker
 from services.payments.clients import Processor
@@ -73,6 +74,12 @@ class PaymentsService:
                 if recorded.is_first_refusal:
                     work.after_commit(partial(report_refusal, request))
 
+    @timer(setting="PRUNE_SECONDS")
+    def prune(self) -> None:
+        """Drop the evidence of orders long over."""
+        while self._prune_some():
+            pass
+
     @rpc(expected_exceptions=ServiceError)
     def get_journey(self, order_id: str) -> dict[str, Any]:
         """What happened to the order here; nothing for anyone but its customer and staff."""
@@ -84,6 +91,10 @@ class PaymentsService:
                 return {"steps": []}
             steps = [*list_steps(work.session, self.name, wanted), *show_attempts(payments.list_attempts(payment.id))]
         return {"steps": sorted(steps, key=lambda step: str(step["at"]))}
+
+    def _prune_some(self) -> bool:
+        with self.begin() as work:
+            return PaymentRepository(work.session).prune()
 
 
 def report_refusal(request: Request) -> None:
