@@ -14,6 +14,7 @@ from typing import Any, Final
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Extension
 
 from services.chassis.broker import RPC_EXCHANGE
+from services.chassis.dead_letters import DeadLetters
 from services.chassis.messaging import EventHandler
 from services.chassis.rpc import Rpc, RpcProxy
 from services.chassis.work import UnitOfWork
@@ -21,6 +22,9 @@ from services.chassis.work import UnitOfWork
 OPERATOR: Final = "operator"
 DELIVERY_LIMIT: Final = 100
 """After so many crashes in mid-handling the broker itself gives a message up; failures are counted by the chassis."""
+
+LOOKS: Final = 10**9
+"""How often dead letters may be looked at, each look being a delivery: RabbitMQ 4 would drop them after 20."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Wiring:
     methods: tuple[str, ...]
     calls: tuple[str, ...]
     publishes: bool
+    shows_dead_letters: bool = False
 
 
 def read_wiring(service: type) -> Wiring:
@@ -127,6 +132,7 @@ def read_wiring(service: type) -> Wiring:
             for method in sorted(each.methods)
         ),
         publishes=any(isinstance(each, UnitOfWork) and each.publishes for each in providers),
+        shows_dead_letters=any(isinstance(each, DeadLetters) for each in providers),
     )
 
 
@@ -173,7 +179,7 @@ def _queues(wiring: Wiring, delays_ms: Sequence[int]) -> Iterator[Queue]:
     if wiring.methods:
         yield Queue(f"rpc-{wiring.name}", arguments={"x-queue-type": "classic"})
     if _consumes(wiring):
-        yield Queue(f"{wiring.name}.dead-letters", arguments=quorum)
+        yield Queue(f"{wiring.name}.dead-letters", arguments=quorum | {"x-delivery-limit": LOOKS})
         for delay in delays_ms:
             waits = {"x-message-ttl": delay, "x-dead-letter-exchange": f"{wiring.name}.redeliver"}
             yield Queue(f"{wiring.name}.retry.{delay}", arguments=quorum | moves_safely | waits)
@@ -205,6 +211,9 @@ def _user(wiring: Wiring, all_of_them: Sequence[Wiring]) -> User:
     reads = [re.escape(each.queue) for each in wiring.subscriptions]
     if _consumes(wiring):
         writes += [rf"{name}\.retry\.[0-9]+", rf"{name}\.dead-letters"]
+    if wiring.shows_dead_letters:
+        writes.append(rf"{name}\.redeliver")
+        reads.append(rf"{name}\.dead-letters")
     if answers:
         reads.append(f"rpc-{name}")
     if asks:

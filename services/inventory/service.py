@@ -8,6 +8,7 @@ from events import OrderCancelledEvent, OrderCreatedEvent, OrderShippedEvent
 from services.chassis.auth import Caller
 from services.chassis.cache import Cache
 from services.chassis.config import Setting, positive, text
+from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError
 from services.chassis.journey import list_steps
 from services.chassis.messaging import event_handler
@@ -36,6 +37,7 @@ from services.inventory.schemas import (
 )
 
 
+@with_dead_letters
 class InventoryService:
     """What there is to sell, and for whom it is set aside."""
 

@@ -18,6 +18,7 @@ from events import (
 from services.chassis.auth import Caller
 from services.chassis.cache import Cache
 from services.chassis.config import Setting, whole
+from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError
 from services.chassis.journey import STEPS
 from services.chassis.messaging import event_handler
@@ -30,6 +31,7 @@ from services.notifications.schemas import Contact, Sent, order_id_of
 from services.notifications.texts import messages
 
 
+@with_dead_letters
 class NotificationsService:
     """Tells customers about their orders, each thing once."""
 

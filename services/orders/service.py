@@ -21,6 +21,7 @@ from events import (
 from services.chassis.auth import Caller
 from services.chassis.cache import Cache
 from services.chassis.config import Setting, positive
+from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError
 from services.chassis.journey import list_steps
 from services.chassis.messaging import event_handler
@@ -63,6 +64,7 @@ MANY: Final = 500
 """How many rows that nobody waits for are dropped in one transaction."""
 
 
+@with_dead_letters
 class OrdersService:
     """What customers ordered and what became of it."""
 

@@ -8,6 +8,7 @@ from prometheus_client import Counter
 from events import InventoryReservedEvent, OrderCancelledEvent
 from services.chassis.auth import Caller
 from services.chassis.config import Setting, positive
+from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError
 from services.chassis.journey import list_steps
 from services.chassis.logs import get_logger
@@ -28,6 +29,7 @@ log = get_logger(__name__)
 REFUNDS_REFUSED = Counter("oms_refunds_refused_total", "Refunds the processor refused, each counted once")
 
 
+@with_dead_letters
 class PaymentsService:
     """What was charged for an order, and what was given back."""
 

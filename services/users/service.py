@@ -7,6 +7,7 @@ from uuid import UUID
 
 from services.chassis.auth import Caller
 from services.chassis.cache import Cache
+from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError, Unauthenticated
 from services.chassis.probes import Probes
 from services.chassis.rpc import rpc
@@ -37,6 +38,7 @@ def user_key(user_id: UUID) -> str:
     return f"user:{user_id}"
 
 
+@with_dead_letters
 class UsersService:
     """Accounts and their tokens."""
 
