@@ -1,0 +1,111 @@
+"""What must hold in the broker: everything exists, every queue has its service, and nothing was given up."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cli.broker import Broker
+from cli.dead_letters import connected
+from cli.doctor_places import Places
+from cli.doctor_report import Check, Report
+from cli.servers.endpoints import vhost_of
+from cli.trouble import Trouble
+from services.chassis.dead_letters import DeadLetterQueue, Wanted
+from services.chassis.letter import DeadLetter
+from services.chassis.topology import Topology
+
+ANSWERS: Final = Check("broker.answers", "The broker can be looked into.")
+COMPLETE: Final = Check("broker.topology_is_complete", "Every exchange, queue and binding of the code exists.")
+CONSUMED: Final = Check("broker.every_queue_has_its_service", "Somebody reads every queue of events and calls.")
+NO_LETTERS: Final = Check("broker.no_dead_letters", "No message was given up for good.")
+MOST_LETTERS: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the broker holds."""
+
+    waiting: dict[str, int] = field(default_factory=dict)
+    """How many messages lie in each queue."""
+    letters: tuple[DeadLetter, ...] = ()
+
+    @property
+    def given_up(self) -> frozenset[tuple[str, str]]:
+        """Event and handler of every dead letter."""
+        return frozenset((letter.event_id, letter.handler) for letter in self.letters)
+
+
+def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
+    """Every check of the broker; nothing is found when it does not answer, and that is a finding."""
+    if places.management is None:
+        report.skip("the broker: nobody said where it is")
+        return Found()
+    report.begin(ANSWERS, COMPLETE, CONSUMED, NO_LETTERS)
+    vhost = vhost_of(places.operator_url)
+    try:
+        broker = Broker(places.management)
+        waiting = examine_queues(broker, vhost, topology, report)
+        for missing in list_missing(broker, vhost, topology):
+            report.add(COMPLETE, f"{missing} is missing: ./oms topology --apply makes it.", missing=missing)
+        letters = tuple(list_letters(places.operator_url, topology))
+    except Trouble as trouble:
+        report.add(ANSWERS, str(trouble))
+        return Found()
+    for letter in letters:
+        report.add(NO_LETTERS, described(letter), **snake(letter))
+    return Found(waiting, letters)
+
+
+def examine_queues(broker: Broker, vhost: str, topology: Topology, report: Report) -> dict[str, int]:
+    """How many messages each queue holds; complains of those that nobody reads."""
+    existing = {queue["name"]: queue for queue in broker.get("queues", vhost) or []}
+    for queue in topology.queues:
+        found = existing.get(queue.name)
+        if found is None:
+            report.add(
+                COMPLETE, f"The queue {queue.name} is missing: ./oms topology --apply makes it.", queue=queue.name
+            )
+        elif queue.name.startswith(("evt-", "rpc-")) and not found.get("consumers"):
+            service = queue.name.rpartition("--")[2].partition(".")[0].removeprefix("rpc-")
+            count = int(found.get("messages", 0))
+            text = f"Nobody reads {queue.name}, where {count} messages wait: does {service} run?"
+            report.add(CONSUMED, text, queue=queue.name, messages=count)
+    return {name: int(queue.get("messages", 0)) for name, queue in existing.items()}
+
+
+def list_missing(broker: Broker, vhost: str, topology: Topology) -> Iterator[str]:
+    """The exchanges and bindings that do not exist."""
+    exchanges = {exchange["name"] for exchange in broker.get("exchanges", vhost) or []}
+    yield from (f"The exchange {each.name}" for each in topology.exchanges if each.name not in exchanges)
+    bindings = {
+        (entry["source"], entry["destination"], entry["routing_key"]) for entry in broker.get("bindings", vhost) or []
+    }
+    for each in topology.bindings:
+        if (each.exchange, each.queue, each.routing_key) not in bindings:
+            yield f"The binding of {each.queue} to {each.exchange} ({each.routing_key or 'all'})"
+
+
+def list_letters(operator_url: str, topology: Topology) -> Iterator[DeadLetter]:
+    """Every dead letter of every service."""
+    with connected(operator_url) as connection:
+        for service in letter_services(queue.name for queue in topology.queues):
+            yield from DeadLetterQueue(connection, service).list_letters(Wanted(), MOST_LETTERS)
+
+
+def letter_services(queues: Iterable[str]) -> list[str]:
+    """The services that have dead letters."""
+    return [name.removesuffix(".dead-letters") for name in queues if name.endswith(".dead-letters")]
+
+
+def described(letter: DeadLetter) -> str:
+    """The letter in a sentence."""
+    about = f" of order {letter.order_id}" if letter.order_id else ""
+    what = f"{letter.event or 'a message'}{about} was given up by {letter.handler or letter.queue}"
+    how = f"at {letter.failed_at[:19]} after {letter.attempts} tries: {letter.reason}"
+    return f"{what} {how}. ./oms dead-letters show {letter.id}"
+
+
+def snake(letter: DeadLetter) -> dict[str, Any]:
+    """The letter as the row that shows it."""
+    summary = letter.summary()
+    return {"order_id": summary.pop("orderId")} | summary
