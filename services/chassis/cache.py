@@ -1,7 +1,8 @@
 """Redis, which may vanish at any time: copies of what the databases know, and a strict door for who needs more.
 
 Every use ends within :data:`DEADLINE_SECONDS`, also when Redis is frozen or its packets are dropped; after a failure
-nobody asks again for :data:`REST_SECONDS`, then one does. A copy is never the only place that knows something.
+nobody asks again for :data:`REST_SECONDS`, then one does. A copy is never the only place that knows something. Who
+cannot do without Redis has :data:`PATIENT_SECONDS`, so that a busy moment is not taken for an absence.
 """
 
 import time
@@ -24,6 +25,7 @@ from services.chassis.provider import Provider
 Value = TypeVar("Value")
 
 DEADLINE_SECONDS: Final = 0.1
+PATIENT_SECONDS: Final = 1.0
 REST_SECONDS: Final = 1.5
 MOST_CONNECTIONS: Final = 256
 
@@ -48,12 +50,12 @@ class Cache(Provider["Copies"]):
 
     def setup(self) -> None:
         """Prepare the link; nothing connects before somebody asks."""
-        link = Link(read(self.container.config, "REDIS_URL", text))
-        self.copies = Copies(link, f"{self.container.service_name}:copy:")
+        url = read(self.container.config, "REDIS_URL", text)
+        self.copies = Copies(Link(url), f"{self.container.service_name}:copy:", Link(url, PATIENT_SECONDS))
 
     def stop(self) -> None:
         """Close what is idle."""
-        self.copies.link.close()
+        self.copies.close()
 
     def check_ready(self) -> str | None:
         """What is missing: without Redis a service is slower, not unready."""
@@ -70,15 +72,18 @@ class Link:
     A Redis that was silent is asked by one greenthread at a time, and by everybody again once it has answered.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, url: str, deadline_seconds: float = DEADLINE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.deadline_seconds = deadline_seconds
         self.clock = clock
         self.is_up = True
         self.rests_until = 0.0
         # RESP2 without a driver's introduction: a new connection needs no round trip before the first command.
         self.redis: Redis = Redis.from_url(
             url,
-            socket_timeout=DEADLINE_SECONDS,
-            socket_connect_timeout=DEADLINE_SECONDS,
+            socket_timeout=deadline_seconds,
+            socket_connect_timeout=deadline_seconds,
             retry=Retry(NoBackoff(), 0),
             max_connections=MOST_CONNECTIONS,
             protocol=2,
@@ -90,7 +95,7 @@ class Link:
         """A client for a few commands, all within the deadline; raises Unavailable when Redis does not oblige."""
         self._let_pass()
         began = self.clock()
-        timeout = eventlet.Timeout(DEADLINE_SECONDS)
+        timeout = eventlet.Timeout(self.deadline_seconds)
         try:
             yield self.redis
         except (exceptions.ConnectionError, exceptions.TimeoutError, eventlet.Timeout) as error:
@@ -119,7 +124,7 @@ class Link:
 
     def _fell_silent(self, began: float) -> None:
         # A timer that fires late means that this process was busy, which says nothing about Redis.
-        if self.is_up and self.clock() - began > 2 * DEADLINE_SECONDS:
+        if self.is_up and self.clock() - began > 2 * self.deadline_seconds:
             return
         if self.is_up:
             log.warning("redis_silent", asked_again_after=REST_SECONDS)
@@ -139,10 +144,16 @@ class Copies:
     others can; otherwise an invalidated copy is never seen again, nor brought back by a slower reader.
     """
 
-    def __init__(self, link: Link, prefix: str) -> None:
+    def __init__(self, link: Link, prefix: str, patient: Link | None = None) -> None:
         self.link = link
+        self.patient = patient or link
         self.prefix = prefix
         self.lost: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.link.close()
+        self.patient.close()
 
     def answers(self) -> bool:
         """Whether Redis answers now."""
@@ -156,10 +167,10 @@ class Copies:
     def required(self) -> AbstractContextManager[Redis]:
         """The bare client, without prefix, for who cannot do without: ``with self.cache.required() as redis: ...``.
 
-        The block is for a few commands and nothing else, since all of it has to end within the deadline. Raises
+        The block is for a few commands and nothing else, since all of it has to end within PATIENT_SECONDS. Raises
         Unavailable when Redis does not answer; what was asked may then have been done all the same.
         """
-        return self.link.open()
+        return self.patient.open()
 
     def get_or_load(self, key: str, ttl_seconds: float, load: Callable[[], Value]) -> Value:
         """The copy under ``key``, or what ``load`` returns, which is then kept for at most ``ttl_seconds``.

@@ -110,7 +110,7 @@ def clock() -> Clock:
 @pytest.fixture
 def copies(valkey: Valkey, clock: Clock) -> Copies:
     """The copies of one process."""
-    return Copies(Link(valkey.url, clock), "orders:copy:")
+    return Copies(Link(valkey.url, clock=clock), "orders:copy:")
 
 
 def bare(valkey: Valkey) -> Redis:
