@@ -167,3 +167,33 @@ class TestByHand:
 
         assert movements_of(cluster, order_id) == [("reserved", 1)]
         assert charge_of(cluster, order_id) == ["charged"]
+
+
+class TestReplay:
+    """A dead letter that is given to its handler again, much later."""
+
+    def test_does_what_is_missing_and_nothing_twice(
+        self, cluster: Cluster, operator: Operator, admin: Client, customer: Client
+    ) -> None:
+        """An order that inventory could not take for a while is confirmed; replayed again, nothing happens."""
+        product = admin.add_product(stock=2)
+        cluster.execute("inventory", "ALTER TABLE reservations RENAME TO mislaid")
+        try:
+            order_id = customer.place(product)
+            (event,) = cluster.rows("orders", "SELECT event_id, payload FROM outbox WHERE order_id = %s", order_id)
+            letter = eventually(partial(buried, operator, str(event["event_id"])), "buried")
+        finally:
+            cluster.execute("inventory", "ALTER TABLE mislaid RENAME TO reservations")
+        assert (letter.headers["x-oms-failures"], letter.headers["x-oms-kind"]) == (5, "lasting")
+        assert customer.order(order_id)["status"] == "Pending"
+
+        queue = "evt-orders-OrderCreatedEvent--inventory.on_order_created"
+        operator.slip(queue, "inventory", wire.decode(letter.body), letter.message_id)
+        customer.wait_for(order_id, "Confirmed")
+        before = operator.handled()["inventory.on_order_created"]
+        operator.slip(queue, "inventory", wire.decode(letter.body), letter.message_id)
+        eventually(lambda: operator.handled()["inventory.on_order_created"] > before, "answered")
+
+        assert movements_of(cluster, order_id) == [("reserved", 1)]
+        assert charge_of(cluster, order_id) == ["charged"]
+        assert admin.stock(product) == (2, 1)
