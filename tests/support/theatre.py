@@ -267,6 +267,11 @@ class Theatre:
         with self.engines[service].begin() as connection:
             return list(connection.execute(text(query), values).all())
 
+    def is_busy(self, service: str, state: str) -> bool:
+        """Whether the service's process has a transaction in this state: ``active``, ``idle in transaction``."""
+        query = "SELECT 1 FROM pg_stat_activity WHERE application_name = :name AND state = :state"
+        return bool(self.rows(service, query, name=f"oms-{service}", state=state))
+
     def execute(self, service: str, statement: str, **values: Any) -> None:
         """Change a service's database."""
         with self.engines[service].begin() as connection:

@@ -104,7 +104,7 @@ class TestProcesses:
     def test_killing_in_mid_handling_doubles_and_loses_nothing(self, theatre: Theatre) -> None:
         """The broker delivers again what was not acknowledged; the transaction was never committed."""
         ids = theatre.tell(*["sleep 0.5"] * 20)
-        wait_until(lambda: theatre.queued(QUEUE) <= 10)
+        wait_until(lambda: theatre.is_busy("listener", "idle in transaction"))
 
         theatre.listener.kill()
         theatre.listener.restart()
