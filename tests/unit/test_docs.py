@@ -31,6 +31,7 @@ def as_written(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
 
 
 Plain.add_constructor("!raw_env_var", as_written)
+Plain.add_constructor("!env_var", as_written)  # whoever runs Nameko's own reader adds it for every loader
 
 
 def settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
