@@ -23,14 +23,14 @@ class StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         """The mapping."""
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"a key stands twice in {keys}"
         return super().construct_mapping(node, deep)
 
 
 def documents(file: Path) -> list[Document]:
     """Every document of a YAML file."""
-    return [each for each in yaml.load_all(file.read_text(), StrictLoader) if each]  # noqa: S506 - it is a safe loader
+    return [each for each in yaml.load_all(file.read_text(), StrictLoader) if each]
 
 
 def build(folder: Path) -> list[Document]:
@@ -71,16 +71,13 @@ def apply_patch(found: list[Document], file: Path, target: dict[str, str] | None
 def is_target(document: Document, patch: Document, target: dict[str, str] | None) -> bool:
     """Whether the patch is meant for the document."""
     if target is None:
-        return all(
-            (document["kind"] == patch["kind"], document["metadata"]["name"] == patch["metadata"]["name"]),
-        )
+        wanted: Document = patch["metadata"]
+        return (document["kind"], document["metadata"]["name"]) == (patch["kind"], wanted["name"])
     assert target.keys() <= {"kind", "group", "labelSelector"}
     labels = dict(pair.split("=") for pair in target.get("labelSelector", "").split(",") if pair)
-    return (
-        document["kind"] == target["kind"]
-        and document["apiVersion"].startswith(target.get("group", ""))
-        and labels.items() <= document["metadata"].get("labels", {}).items()
-    )
+    found: dict[str, str] = document["metadata"].get("labels", {})
+    kind_and_group = document["kind"] == target["kind"] and document["apiVersion"].startswith(target.get("group", ""))
+    return bool(kind_and_group) and labels.items() <= found.items()
 
 
 def merge(old: Any, new: Any, name: str = "") -> Any:

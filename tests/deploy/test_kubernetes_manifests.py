@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-import jsonschema
-import kubernetes_validate
+import jsonschema  # type: ignore[import-untyped]
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -69,8 +69,15 @@ class TestEveryManifest:
         for version in VERSIONS:
             kubernetes_validate.validate(document, version, strict=True)
 
-    @pytest.mark.parametrize(("kind", "name"), [("Deployment", "orders"), ("RabbitmqCluster", "rabbitmq"),
-                                                ("Cluster", "orders-db"), ("ScaledObject", "orders")])
+    @pytest.mark.parametrize(
+        ("kind", "name"),
+        [
+            ("Deployment", "orders"),
+            ("RabbitmqCluster", "rabbitmq"),
+            ("Cluster", "orders-db"),
+            ("ScaledObject", "orders"),
+        ],
+    )
     def test_with_an_unknown_field_is_refused(self, kind: str, name: str) -> None:
         """The validation is strict: a misspelt field is found."""
         document = one("production", kind, name)
@@ -91,7 +98,9 @@ class TestEveryManifest:
         """``apply.sh`` applies by label: one that has none would be left out."""
         steps = {"server", "job", "service"}
 
-        assert not [title(d) for d in TREES[tree] if d["metadata"]["labels"]["app.kubernetes.io/component"] not in steps]
+        assert not [
+            title(d) for d in TREES[tree] if d["metadata"]["labels"]["app.kubernetes.io/component"] not in steps
+        ]
 
     def test_file_is_named_by_a_kustomization(self) -> None:
         """No file lies there unused."""
@@ -208,7 +217,9 @@ class TestProduction:
 
     def test_has_connections_for_every_instance(self) -> None:
         """As many instances as may be, one more while rolling out, each with two pools, leave some to the operator."""
-        scalers = {each["metadata"]["name"]: each["spec"] for each in TREES["production"] if each["kind"] == "ScaledObject"}
+        scalers = {
+            each["metadata"]["name"]: each["spec"] for each in TREES["production"] if each["kind"] == "ScaledObject"
+        }
 
         for cluster in (each for each in TREES["production"] if each["kind"] == "Cluster"):
             service = cluster["metadata"]["name"].removesuffix("-db")

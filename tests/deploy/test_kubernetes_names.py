@@ -171,7 +171,9 @@ class TestVariables:
 
     def test_name_only_hosts_that_are_there(self) -> None:
         """Every address is a Service, the broker's, or a database's writing one."""
-        known = {f"{each['metadata']['name']}.oms.svc" for each in FOUND if each["kind"] in ("Service", "RabbitmqCluster")}
+        known = {
+            f"{each['metadata']['name']}.oms.svc" for each in FOUND if each["kind"] in ("Service", "RabbitmqCluster")
+        }
         known |= {f"{each['metadata']['name']}-rw.oms.svc" for each in FOUND if each["kind"] == "Cluster"}
 
         told = {host for each in [*DEPLOYMENTS.values(), *JOBS.values()] for host, _ in hosts(container_of(each))}
@@ -228,7 +230,9 @@ class TestQueues:
             target = each["spec"]["scaleTargetRef"]
             container = container_of(DEPLOYMENTS[target["name"]])
             assert container["name"] == target["envSourceContainerName"]
-            for trigger in (trigger["metadata"] for trigger in each["spec"]["triggers"] if trigger["type"] == "rabbitmq"):
+            for trigger in (
+                trigger["metadata"] for trigger in each["spec"]["triggers"] if trigger["type"] == "rabbitmq"
+            ):
                 assert (trigger["hostFromEnv"], trigger["protocol"]) == ("AMQP_URI", "amqp")
                 assert trigger["hostFromEnv"] in variables(container)
 
@@ -308,7 +312,9 @@ def opens(rule: Document, direction: str, other: Pod, port: int, names: dict[str
 
 def may_pass(direction: str, pod: str, other: str, port: int) -> bool:
     """Whether the policies that select ``pod`` let it exchange with ``other`` in this direction."""
-    policies = [each for each in POLICIES if direction in each["policyTypes"] and selects(each["podSelector"], PODS[pod])]
+    policies = [
+        each for each in POLICIES if direction in each["policyTypes"] and selects(each["podSelector"], PODS[pod])
+    ]
     names = {"http": SERVICES[pod].http_port} if pod in SERVICES else {}
     rules = [rule for each in policies for rule in each.get(direction.lower(), [])]
     return not policies or any(opens(rule, direction, PODS[other], port, names) for rule in rules)
