@@ -15,8 +15,9 @@ from cli.demo_stories import STORIES, Story
 from cli.environments import ADMIN_EMAIL, admin_password, read_environment
 from cli.progress import Progress
 from cli.servers.ports import LOOPBACK
-from cli.state import current
-from cli.status import complete, lines
+from cli.services import SERVICES
+from cli.state import State, current
+from cli.supervision import Supervisor
 from cli.trouble import Trouble
 from cli.up import bring_up
 
@@ -60,7 +61,14 @@ def open_shop(args: argparse.Namespace) -> Shop:
             )
         return Shop(args.url, (args.admin_email, args.admin_password), None)
     state = current()
-    if not (state.folder.exists() and complete(lines(state))):
+    if not runs(state):
         bring_up(state)
     url = f"http://{LOOPBACK}:{read_environment(state, 'gateway')['HTTP_PORT']}"
     return Shop(url, (ADMIN_EMAIL, admin_password(state)), state.mailbox)
+
+
+def runs(state: State) -> bool:
+    """Whether there is a cluster whose every service runs, or is just being started again: the demo can wait for it."""
+    if not state.folder.exists():
+        return False
+    return set(SERVICES) <= {process.name for process in Supervisor(state).processes() if process.runs}
