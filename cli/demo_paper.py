@@ -60,7 +60,7 @@ class Paper:
             yield self._step(step, seconds_between(told.journey["steps"][0], step))
         yield ""
         for mail in told.mails:
-            yield f"   {mail}"
+            yield f"   {mail.channel:<8}{mail.text}{self.ink(f'  to {mail.to}', 'dim') if mail.to else ''}"
         ending = f"{order['status']}{f' ({reason})' if (reason := order['statusReason']) else ''}"
         yield f"   {self.ink(ending, 'bold')}, payment {order['paymentStatus']}"
 
@@ -74,7 +74,7 @@ class Paper:
         steps = told.journey["steps"]
         ending = f"{told.order['status']} ({told.order['statusReason']})"
         seconds = seconds_between(steps[0], steps[-1])
-        return f"   {told.buyer:<6}{ending:<28}after {seconds:.2f} s   {', '.join(told.mails)}"
+        return f"   {told.buyer:<6}{ending:<28}after {seconds:.2f} s   {told.mails[0].text if told.mails else ''}"
 
 
 def described(step: Json) -> tuple[str, str, str]:

@@ -19,7 +19,6 @@ END_SECONDS: Final = 150.0
 
 LOOK_SECONDS: Final = 0.25
 PRICE: Final = 21.0
-KEYED: Final = ("confirmation", "receipt", "closing", "shipping", "delivery", "refund")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,15 @@ DECLINED: Final = End("Cancelled", "Failed", frozenset({"closing"}), "payment_fa
 REFUNDED: Final = End("Cancelled", "Refunded", frozenset({"confirmation", "receipt", "closing", "refund"}), "customer")
 
 
+@dataclass(frozen=True)
+class Mail:
+    """A message that a customer got."""
+
+    channel: str
+    text: str
+    to: str = ""
+
+
 @dataclass
 class Told:
     """One order of a story, as it was found in the end, and everything about it that is not as it should be."""
@@ -46,7 +54,7 @@ class Told:
     wish: str
     order: Json
     journey: Json
-    mails: Sequence[str]
+    mails: Sequence[Mail]
     differs: list[str] = field(default_factory=list)
 
 
@@ -105,23 +113,21 @@ class Shop:
             differs.append(f"the journey lacks the steps of {', '.join(journey['missing'])}")
         return Told(buyer.name, wish, order, journey, self.mails(order_id, journey), differs)
 
-    def mails(self, order_id: str, journey: Json) -> list[str]:
-        """What the customer got, a line for each message: from the mailbox, else as the journey tells it."""
+    def mails(self, order_id: str, journey: Json) -> list[Mail]:
+        """What the customer got, in the order it was sent: from the mailbox, else as the journey tells it."""
         if self.mailbox is None:
             steps = [step for step in journey["steps"] if step["service"] == "notifications"]
-            return [f"{step['note']} ({step['event']})" for step in steps]
-        emails = [self.mailbox / "email" / f"{order_id}.{kind}.eml" for kind in KEYED]
-        texts = [self.mailbox / "sms" / f"{order_id}.{kind}.txt" for kind in KEYED]
-        return [
-            *(mail_line(file) for file in emails if file.exists()),
-            *(f"SMS     {file.read_text().partition(chr(10) * 2)[2].strip()}" for file in texts if file.exists()),
-        ]
+            return [Mail("sent", f"{step['note']} ({step['event']})") for step in steps]
+        files = [file for channel in ("email", "sms") for file in (self.mailbox / channel).glob(f"{order_id}.*")]
+        return [read_mail(file) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
 
 
-def mail_line(file: Path) -> str:
-    """To whom the mail went and what it is about."""
+def read_mail(file: Path) -> Mail:
+    """An e-mail's subject and address, or the whole of an SMS."""
+    if file.suffix == ".txt":
+        return Mail("SMS", file.read_text().partition("\n\n")[2].strip())
     mail = message_from_bytes(file.read_bytes(), _class=EmailMessage, policy=default)
-    return f"e-mail  {mail['Subject']}  (to {mail['To']})"
+    return Mail("e-mail", str(mail["Subject"]), str(mail["To"]))
 
 
 def facts(order: Json) -> Json:
