@@ -118,13 +118,13 @@ class TokenRepository(Repository):
         )
         return [Denial(*row) for row in rows]
 
-    def prune(self, now: datetime) -> int:
-        """Forget tokens that expired; how many went. Several may prune at once."""
+    def prune(self, now: datetime) -> bool:
+        """Forget some tokens that expired; whether there may be more. Several may prune at once."""
         before = now - KEPT_AFTER_EXPIRY
-        gone = self._prune(DeniedToken.jti, DeniedToken.expires_at < before)
+        denied = self._prune(DeniedToken.jti, DeniedToken.expires_at < before)
         # A refresh token outlives the access token beside it, whatever the lifetimes are set to.
         outlived = func.greatest(RefreshToken.expires_at, RefreshToken.access_expires_at) < before
-        return gone + self._prune(RefreshToken.token_hash, outlived)
+        return PRUNED_AT_ONCE in {denied, self._prune(RefreshToken.token_hash, outlived)}
 
     def _prune(self, key: InstrumentedAttribute[UUID] | InstrumentedAttribute[bytes], old: ColumnElement[bool]) -> int:
         batch = select(key).where(old).limit(PRUNED_AT_ONCE).with_for_update(skip_locked=True)

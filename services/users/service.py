@@ -129,8 +129,8 @@ class UsersService:
     @timer(setting="PRUNE_SECONDS")
     def prune_tokens(self) -> None:
         """Forget tokens that expired."""
-        with self.begin() as work:
-            TokenRepository(work.session).prune(work.now)
+        while self._prune_some():
+            pass
 
     @timer(setting="DENIED_RENEWAL_SECONDS")
     def renew_denials(self) -> None:
@@ -139,6 +139,10 @@ class UsersService:
         with self.begin() as work:
             denied = TokenRepository(work.session).list_denied(now)
         denials.renew(self.cache, denied, now)
+
+    def _prune_some(self) -> bool:
+        with self.begin() as work:
+            return TokenRepository(work.session).prune(work.now)
 
     def _grant(self, work: Work, user: User, message: str, family: UUID | None = None) -> dict[str, Any]:
         grant = self.tokens.grant(user, work.now, family)

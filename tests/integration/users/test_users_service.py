@@ -429,6 +429,26 @@ class TestPruneTokens:
         assert families == [users.principal(other).family]
         assert denied == [users.principal(other).jti]
 
+    def test_goes_on_until_nothing_is_left(self, users: Bench, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        """More logins in an hour than one statement takes do not fill the tables for ever."""
+        monkeypatch.setattr("services.users.repository.PRUNED_AT_ONCE", 1)
+        users.register()
+        users.login()
+        users.login()
+        with engine.begin() as connection:
+            old = "now() - interval '2 minutes'"
+            connection.execute(
+                text(
+                    f"UPDATE refresh_tokens SET issued_at = {old} - interval '1 day', expires_at = {old},"  # noqa: S608 - our own constant
+                    f" access_expires_at = {old}"
+                )
+            )
+
+        users.worker().prune_tokens()
+
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT count(*) FROM refresh_tokens")).scalar() == 0
+
 
 class TestSeed:
     """The first administrator."""
