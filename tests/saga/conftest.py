@@ -59,6 +59,12 @@ def customer(cluster: Cluster) -> Client:
     return Client.register(cluster.url, firstName="Ada", phone="+4915112345678")
 
 
+@pytest.fixture
+def product(admin: Client) -> str:
+    """Something with three on the shelf."""
+    return admin.add_product(stock=3)
+
+
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster) -> Operator:
     """Somebody with the broker's keys."""

@@ -1,7 +1,6 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -10,15 +9,9 @@ import requests
 from services.chassis.topology import Subscription
 from tests.support.client import Client, a_wish
 from tests.support.cluster import Cluster
-from tests.support.evidence import charge_of, mails, movements_of, refunds_of, status_of, until_mails
+from tests.support.evidence import charge_of, is_sold_once, mails, refunds_of, until_mails
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
-
-
-@pytest.fixture
-def product(admin: Client) -> str:
-    """Something with three on the shelf."""
-    return admin.add_product(stock=3)
+from tests.support.rest import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +19,6 @@ def _healed(cluster: Cluster) -> Iterator[None]:
     """Whatever a test leaves dead is started again."""
     yield
     cluster.heal()
-
-
-def is_as_it_should_be(cluster: Cluster, admin: Client, product: str, order_id: str) -> None:
-    """One of three units sold for good: set aside once, charged once, told once."""
-    assert admin.stock(product) == (3, 1)
-    assert movements_of(cluster, order_id) == [("reserved", 1)]
-    assert charge_of(cluster, order_id) == ["charged"]
-    until_mails(cluster, order_id, "confirmation", "receipt")
 
 
 class TestAway:
@@ -68,7 +53,7 @@ class TestAway:
         assert mails(cluster, order_id) == []
         cluster.start("notifications")
 
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
     def test_users_are_not_needed_for_an_order(self, cluster: Cluster, admin: Client, product: str) -> None:
         """Who has a token can buy; only the mails of a new customer wait until somebody knows the address."""
@@ -82,7 +67,7 @@ class TestAway:
         assert int(refused.headers["Retry-After"]) >= 1
         cluster.start("users")
 
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
     def test_orders_away_is_said_at_once(self, cluster: Cluster, customer: Client, product: str) -> None:
         """503 or 504 with Retry-After, and afterwards the same request with the same key places one order."""
@@ -129,7 +114,7 @@ class TestKilledBeforeCommit:
             assert admin.stock(product) == (3, 0)
             return
         customer.wait_for(order_id, "Confirmed")
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
     def test_the_confirmation_is_made_again(
         self, cluster: Cluster, admin: Client, customer: Client, product: str
@@ -144,7 +129,7 @@ class TestKilledBeforeCommit:
         cluster.start("orders")
 
         customer.wait_for(order_id, "Confirmed")
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
 
 @contextmanager
@@ -190,7 +175,7 @@ class TestKilledAfterCommit:
         cluster.start(service)
 
         customer.wait_for(order_id, "Confirmed")
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
     def test_a_refund_that_nobody_heard_of_is_told(
         self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, product: str
@@ -241,7 +226,7 @@ class TestKilledAroundTheCharge:
         cluster.start("payments")
 
         customer.wait_for(order_id, "Confirmed")
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
     def test_between_refund_and_record_refunds_once(self, cluster: Cluster, customer: Client, product: str) -> None:
         """Likewise for money on its way back."""
@@ -267,7 +252,7 @@ class TestKilledAroundTheCharge:
         cluster.kill("payments")
 
         customer.wait_for(order_id, "Confirmed")
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
 
 class TestKilledNotifications:
@@ -284,7 +269,7 @@ class TestKilledNotifications:
         cluster.thaw("users")
         cluster.start("notifications")
 
-        is_as_it_should_be(cluster, admin, product, order_id)
+        is_sold_once(cluster, admin, product, order_id)
 
 
 class TestKilledGateway:
@@ -308,47 +293,3 @@ class TestKilledGateway:
         order_id = eventually(lambda: placed(customer, product, key), "accepted")
         customer.wait_for(order_id, "Confirmed")
         assert admin.stock(product) == (4, 2)
-
-
-class TestFrozen:
-    """A process that hangs and then goes on, as if nothing had been."""
-
-    @pytest.mark.parametrize("service", ["inventory", "payments", "orders"])
-    def test_does_nothing_twice(
-        self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, product: str, service: str
-    ) -> None:
-        """Longer than the broker waits for a heartbeat: its work is done once, by it or by another instance."""
-        cluster.start(service, instances=2)
-        orders = [customer.place(product, method="pm_slow") for _ in range(2)]
-        eventually(lambda: any(charge_of(cluster, order_id) for order_id in orders), "charged")
-
-        cluster.freeze(service)
-        for order_id in orders:
-            eventually(partial(is_confirmed, cluster, order_id), order_id, seconds=40)
-        cluster.thaw(service)
-        come_to_rest(cluster, operator)
-
-        assert admin.stock(product) == (3, 2)
-        for order_id in orders:
-            assert charge_of(cluster, order_id) == ["charged"]
-
-
-def is_confirmed(cluster: Cluster, order_id: str) -> bool:
-    """Whether it is, as the database says while an instance of orders hangs."""
-    return status_of(cluster, order_id) == "Confirmed"
-
-
-class TestScaled:
-    """Two of every service."""
-
-    def test_shares_the_work(self, cluster: Cluster, operator: Operator, admin: Client, customer: Client) -> None:
-        """Twenty orders, each ends once, and both instances of inventory had some."""
-        cluster.start("orders", "inventory", "payments", "notifications", instances=2)
-        product = admin.add_product(stock=15)
-
-        orders = [customer.place(product) for _ in range(20)]
-        come_to_rest(cluster, operator)
-
-        ended = [customer.order(order_id)["status"] for order_id in orders]
-        assert (ended.count("Confirmed"), ended.count("Cancelled")) == (15, 5)
-        assert admin.stock(product) == (15, 15)

@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Mapping
-from time import monotonic, sleep
 from typing import Any, Final, Self
 
 import requests
+
+from cli.servers.programs import wait_until
 
 TIMEOUT_SECONDS: Final = 15
 PASSWORD: Final = "correct horse battery staple"
@@ -105,13 +106,14 @@ class Client:
 
     def wait_for(self, order_id: str, status: str, seconds: float = WAIT_SECONDS, **fields: object) -> Json:
         """The order once it has this status, and these values of other fields; fails after that many seconds."""
-        end = monotonic() + seconds
-        while True:
-            order = self.order(order_id)
-            if order["status"] == status and all(order[name] == value for name, value in fields.items()):
-                return order
-            assert monotonic() < end, f"not {status} {fields} in {seconds} s: {order}"
-            sleep(0.05)
+        found: Json = {}
+
+        def is_there() -> bool:
+            found.update(self.order(order_id))
+            return found["status"] == status and all(found[name] == value for name, value in fields.items())
+
+        assert wait_until(is_there, seconds=seconds), f"not {status} {fields} in {seconds} s: {found}"
+        return found
 
 
 def a_wish(*product_ids: str, quantity: int = 1, method: str = "pm_ok") -> Json:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.rest import eventually
 
@@ -38,3 +39,11 @@ def status_of(cluster: Cluster, order_id: str) -> str:
     """What the orders' database says, also while no orders service can be asked."""
     (row,) = cluster.rows("orders", "SELECT status FROM orders WHERE id = %s", order_id)
     return str(row["status"])
+
+
+def is_sold_once(cluster: Cluster, admin: Client, product: str, order_id: str) -> None:
+    """One of three units sold for good: set aside once, charged once, told once."""
+    assert admin.stock(product) == (3, 1)
+    assert movements_of(cluster, order_id) == [("reserved", 1)]
+    assert charge_of(cluster, order_id) == ["charged"]
+    until_mails(cluster, order_id, "confirmation", "receipt")

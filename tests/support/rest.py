@@ -1,9 +1,9 @@
 """Waiting: for one thing with a deadline, and for a whole cluster to have nothing left to do."""
 
 from collections.abc import Callable
-from time import monotonic, sleep
 from typing import Final, TypeVar
 
+from cli.servers.programs import wait_until
 from tests.support.cluster import Cluster
 from tests.support.operator import Operator
 
@@ -24,13 +24,14 @@ _UNPUBLISHED: Final = (
 
 def eventually(look: Callable[[], Value | None], what: str = "it", seconds: float = 20.0) -> Value:
     """What ``look`` answers as soon as that is true; fails after that many seconds."""
-    end = monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        assert monotonic() < end, f"{what}: not in {seconds} s"
-        sleep(0.05)
+    found: list[Value] = []
+
+    def ask() -> bool:
+        found[:] = filter(None, [look()])
+        return bool(found)
+
+    assert wait_until(ask, seconds=seconds), f"{what}: not in {seconds} s"
+    return found[0]
 
 
 def under_way(cluster: Cluster, operator: Operator) -> list[str]:
@@ -43,7 +44,10 @@ def under_way(cluster: Cluster, operator: Operator) -> list[str]:
 
 def come_to_rest(cluster: Cluster, operator: Operator, seconds: float = REST_SECONDS) -> None:
     """Return when nothing is under way any more; fails with what still is."""
-    end = monotonic() + seconds
-    while found := under_way(cluster, operator):
-        assert monotonic() < end, f"still under way after {seconds} s: {found[:20]}"
-        sleep(0.1)
+    found: list[str] = []
+
+    def is_at_rest() -> bool:
+        found[:] = under_way(cluster, operator)
+        return not found
+
+    assert wait_until(is_at_rest, seconds=seconds), f"still under way after {seconds} s: {found[:20]}"
