@@ -59,6 +59,10 @@ class Principal:
         """Whether the caller's role is this one or one above it."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
+    def may_see(self, owner_id: UUID | None) -> bool:
+        """Whether the caller may know of what belongs to this account: it is theirs, or they are staff."""
+        return self.user_id == owner_id or self.is_staff
+
     def require(self, role: str) -> None:
         """Raise Forbidden unless the caller may act as ``role``."""
         if not self.may_act_as(role):

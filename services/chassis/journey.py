@@ -44,7 +44,7 @@ class Step(Schema):
     note = fields.String()
 
 
-STEPS = Step(many=True)
+STEP = Step()
 
 
 def list_steps(session: Session, service: str, order_id: UUID) -> list[dict[str, Any]]:
@@ -54,5 +54,4 @@ def list_steps(session: Session, service: str, order_id: UUID) -> list[dict[str,
         *session.execute(_SENT.where(OUTBOX.c.order_id == order_id)).mappings(),
     ]
     steps = [dict(row) | {"service": service, "note": row["note"] or ""} for row in rows]
-    shown: list[dict[str, Any]] = STEPS.dump(sorted(steps, key=lambda step: step["at"]))
-    return shown
+    return STEP.show_all(sorted(steps, key=lambda step: step["at"]))

@@ -7,17 +7,18 @@ an input is listed at once, each with its JSON pointer (RFC 6901).
 import base64
 import binascii
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 import marshmallow
 from marshmallow import ValidationError, fields, validate
 
 from services.chassis import wire
-from services.chassis.errors import InvalidInput
+from services.chassis.errors import InvalidInput, NotFound
 
 MOST_CENTS: Final = 10**15
 LONGEST_CURSOR: Final = 512
@@ -50,6 +51,15 @@ class Schema(marshmallow.Schema):
         except ValidationError as error:
             raise invalid(list(_broken(error.messages))) from None
         return loaded
+
+    def show(self, thing: object) -> dict[str, Any]:
+        """The thing as a client sees it."""
+        shown: dict[str, Any] = self.dump(thing, many=False)
+        return shown
+
+    def show_all(self, things: Iterable[Any]) -> list[dict[str, Any]]:
+        """Each of the things as a client sees it."""
+        return [self.show(thing) for thing in things]
 
 
 def invalid(broken: Sequence[tuple[str, str]]) -> InvalidInput:
@@ -135,6 +145,14 @@ class Text(fields.String):
         return trimmed
 
 
+def read_id(text: object, unknown: NotFound) -> UUID:
+    """The id that the text writes; raises ``unknown`` for what is no id at all, since nothing has it."""
+    try:
+        return UUID(str(text))
+    except ValueError:
+        raise unknown from None
+
+
 def encode_cursor(values: Sequence[object]) -> str:
     """An opaque text for "after this row"."""
     return base64.urlsafe_b64encode(wire.encode(list(values))).decode().rstrip("=")
@@ -148,5 +166,10 @@ def decode_cursor(cursor: object, length: int) -> list[Any]:
             padded = cursor + "=" * (-len(cursor) % 4)
             values = wire.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
     if not isinstance(values, list) or len(values) != length:
-        raise invalid([("/cursor", "Is not a cursor this service gave out.")])
+        raise bad_cursor()
     return values
+
+
+def bad_cursor() -> InvalidInput:
+    """What somebody hears who sends a cursor that nobody gave them."""
+    return invalid([("/cursor", "Is not a cursor this service gave out.")])

@@ -8,7 +8,18 @@ from marshmallow import ValidationError, fields, validate, validates
 
 from events import MOST_LINES
 from services.chassis.errors import NotFound
-from services.chassis.schema import Instant, Money, Schema, Text, Whole, decode_cursor, encode_cursor, invalid
+from services.chassis.schema import (
+    Instant,
+    Money,
+    Schema,
+    Text,
+    Whole,
+    bad_cursor,
+    decode_cursor,
+    encode_cursor,
+    invalid,
+    read_id,
+)
 
 Row = TypeVar("Row")
 
@@ -113,17 +124,14 @@ STOCK_ADJUSTMENT: Final = StockAdjustment()
 LIST_QUERY: Final = ListQuery()
 PRODUCT_QUERY: Final = ProductQuery()
 PRODUCT_VIEW: Final = ProductView()
-CATALOGUE_VIEW: Final = CatalogueEntry(many=True)
+CATALOGUE_VIEW: Final = CatalogueEntry()
 LEDGER_VIEW: Final = LedgerView()
 STOCK_VIEW: Final = StockView()
 
 
 def read_product_id(text: object) -> UUID:
     """The id that the text writes. Raises NotFound: what is no id names no product."""
-    try:
-        return UUID(str(text))
-    except ValueError:
-        raise NotFound("product_not_found", "There is no such product.") from None
+    return read_id(text, NotFound("product_not_found", "There is no such product."))
 
 
 def read_product_ids(texts: Sequence[object]) -> list[UUID]:
@@ -135,10 +143,7 @@ def read_product_ids(texts: Sequence[object]) -> list[UUID]:
 
 def read_order_id(text: object) -> UUID:
     """The id that the text writes. Raises NotFound: what is no id names no order."""
-    try:
-        return UUID(str(text))
-    except ValueError:
-        raise NotFound("order_not_found", "There is no such order.") from None
+    return read_id(text, NotFound("order_not_found", "There is no such order."))
 
 
 def read_product_cursor(cursor: str) -> tuple[str, UUID] | None:
@@ -149,7 +154,7 @@ def read_product_cursor(cursor: str) -> tuple[str, UUID] | None:
     try:
         return str(name), UUID(str(product_id))
     except ValueError:
-        raise invalid([("/cursor", "Is not a cursor this service gave out.")]) from None
+        raise bad_cursor() from None
 
 
 def read_ledger_cursor(cursor: str) -> int | None:
@@ -158,7 +163,7 @@ def read_ledger_cursor(cursor: str) -> int | None:
         return None
     (number,) = decode_cursor(cursor, 1)
     if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 2**63:
-        raise invalid([("/cursor", "Is not a cursor this service gave out.")])
+        raise bad_cursor()
     return number
 
 

@@ -81,7 +81,7 @@ class InventoryService:
         with self.begin() as work:
             rows = ProductRepository(work.session).list_active(limit=limit + 1, search=wanted["search"], after=after)
         products, cursor = cut_page(rows, limit, lambda product: (product.name, product.id))
-        return {"items": PRODUCT_VIEW.dump(products, many=True), "nextCursor": cursor}
+        return {"items": PRODUCT_VIEW.show_all(products), "nextCursor": cursor}
 
     @rpc(expected_exceptions=ServiceError)
     def get_product(self, product_id: str) -> dict[str, Any]:
@@ -90,8 +90,7 @@ class InventoryService:
 
         def load() -> dict[str, Any]:
             with self.begin() as work:
-                view: dict[str, Any] = PRODUCT_VIEW.dump(ProductRepository(work.session).get(wanted))
-            return view
+                return PRODUCT_VIEW.show(ProductRepository(work.session).get(wanted))
 
         return self.cache.get_or_load(product_key(wanted), self.cache_seconds, load)
 
@@ -104,8 +103,7 @@ class InventoryService:
             product = Product.new(values, currency=self.currency, at=work.now)
             ProductRepository(work.session).add(product)
             work.publish(product.changed(at=work.now))
-        view: dict[str, Any] = PRODUCT_VIEW.dump(product)
-        return view
+        return PRODUCT_VIEW.show(product)
 
     @rpc(expected_exceptions=ServiceError)
     def change_product(self, product_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,8 +114,7 @@ class InventoryService:
             product = ProductRepository(work.session).get_for_update(wanted)
             work.publish(*product.change(values, at=work.now))
         self.cache.invalidate(product_key(wanted))
-        view: dict[str, Any] = PRODUCT_VIEW.dump(product)
-        return view
+        return PRODUCT_VIEW.show(product)
 
     @rpc(expected_exceptions=ServiceError)
     def adjust_stock(self, product_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +124,7 @@ class InventoryService:
         with self.begin() as work:
             products = ProductRepository(work.session)
             entry = products.adjust(wanted, **change, actor=self.caller.user_id, at=work.now)
-            view: dict[str, Any] = LEDGER_VIEW.dump(entry)
+            view = LEDGER_VIEW.show(entry)
         self.cache.invalidate(product_key(wanted))
         return view
 
@@ -142,15 +139,14 @@ class InventoryService:
             product = products.get(wanted)
             rows = products.list_movements(wanted, limit=limit + 1, before=before)
         entries, cursor = cut_page(rows, limit, lambda entry: (entry.number,))
-        return {**STOCK_VIEW.dump(product), "ledger": LEDGER_VIEW.dump(entries, many=True), "nextCursor": cursor}
+        return {**STOCK_VIEW.show(product), "ledger": LEDGER_VIEW.show_all(entries), "nextCursor": cursor}
 
     @rpc(expected_exceptions=ServiceError)
     def describe_products(self, product_ids: list[str]) -> list[dict[str, Any]]:
         """What the catalogue says of those of the products that exist, for the orders service's copy."""
         wanted = read_product_ids(product_ids)
         with self.begin() as work:
-            entries: list[dict[str, Any]] = CATALOGUE_VIEW.dump(ProductRepository(work.session).list_by_ids(wanted))
-        return entries
+            return CATALOGUE_VIEW.show_all(ProductRepository(work.session).list_by_ids(wanted))
 
     @rpc(expected_exceptions=ServiceError)
     def get_journey(self, order_id: str) -> dict[str, Any]:
@@ -158,8 +154,7 @@ class InventoryService:
         wanted = read_order_id(order_id)
         with self.begin() as work:
             owner = ReservationRepository(work.session).find_owner(wanted)
-            visible = owner == self.caller.user_id or self.caller.is_staff
-            return {"steps": list_steps(work.session, self.name, wanted) if visible else []}
+            return {"steps": list_steps(work.session, self.name, wanted) if self.caller.may_see(owner) else []}
 
     def _prune_some(self) -> bool:
         with self.begin() as work:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services.chassis import wire
 from services.chassis.errors import NotFound
+from services.chassis.schema import read_id
 from services.notifications.models import Channel, Kind
 
 
@@ -67,9 +68,6 @@ def decode_sent(record: bytes | str) -> Sent:
     return wire.build(wire.decode(record), Sent)
 
 
-def order_id_of(text: object) -> UUID:
-    """The order that a caller means; raises NotFound for what is no id at all, as for an unknown one."""
-    try:
-        return UUID(text) if isinstance(text, str) else UUID("")
-    except ValueError:
-        raise NotFound("order_unknown", "There is no such order.") from None
+def read_order_id(text: object) -> UUID:
+    """The id that the text writes. Raises NotFound: what is no id names no order."""
+    return read_id(text, NotFound("order_not_found", "There is no such order."))

@@ -20,14 +20,14 @@ from services.chassis.cache import Cache
 from services.chassis.config import Setting, whole
 from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError
-from services.chassis.journey import STEPS
+from services.chassis.journey import STEP
 from services.chassis.messaging import event_handler
 from services.chassis.probes import Probes
 from services.chassis.rpc import RpcProxy, rpc
 from services.notifications.clients import Outlets
 from services.notifications.models import Message, Notice, notice_of
 from services.notifications.repository import SentRepository
-from services.notifications.schemas import Contact, Sent, order_id_of
+from services.notifications.schemas import Contact, Sent, read_order_id
 from services.notifications.texts import messages
 
 
@@ -87,10 +87,8 @@ class NotificationsService:
     @rpc(expected_exceptions=ServiceError)
     def get_journey(self, order_id: str) -> dict[str, Any]:
         """What was sent about the order, for its owner and staff; for anybody else nothing."""
-        sent = SentRepository(self.cache).list_sent(order_id_of(order_id))
-        caller = self.caller
-        visible = [each.step() for each in sent if caller.is_staff or caller.user_id == each.user_id]
-        return {"steps": STEPS.dump(visible)}
+        sent = SentRepository(self.cache).list_sent(read_order_id(order_id))
+        return {"steps": STEP.show_all(each.step() for each in sent if self.caller.may_see(each.user_id))}
 
     def _notify(self, event: OrderEvent) -> None:
         """Tell the customer, unless that was done or may not be done any more."""

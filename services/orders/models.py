@@ -315,8 +315,3 @@ class Order(Base):
 def settled_as(event: PaymentVoidedEvent | PaymentRefundedEvent) -> PaymentStatus:
     """What the payment of a cancelled order came to."""
     return VOIDED_AS[event.outcome] if isinstance(event, PaymentVoidedEvent) else PaymentStatus.REFUNDED
-
-
-def may_see(owner_id: UUID, caller: Principal) -> bool:
-    """Whether the caller may know of an order of this owner: it is theirs, or they are staff."""
-    return caller.is_staff or caller.user_id == owner_id

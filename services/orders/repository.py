@@ -21,7 +21,7 @@ from services.chassis.evidence import drop_of_orders
 from services.chassis.inbox import INBOX
 from services.chassis.outbox import OUTBOX
 from services.chassis.repository import Repository
-from services.chassis.schema import decode_cursor, encode_cursor, invalid
+from services.chassis.schema import bad_cursor, decode_cursor, encode_cursor, read_id
 from services.orders.models import Order
 from services.orders.tables import HistoryEntry, IdempotencyKey, OrderItem, Product
 from services.orders.transitions import OrderStatus, Trigger, sources
@@ -120,15 +120,12 @@ def _after(cursor: str) -> tuple[datetime, UUID]:
     try:
         return datetime.fromisoformat(created_at), UUID(order_id)
     except (TypeError, ValueError, AttributeError):
-        raise invalid([("/cursor", "Is not a cursor this service gave out.")]) from None
+        raise bad_cursor() from None
 
 
 def as_order_id(order_id: object) -> UUID:
     """The id as a UUID; raises NotFound when it is none, since then no order has it."""
-    try:
-        return order_id if isinstance(order_id, UUID) else UUID(str(order_id))
-    except ValueError:
-        raise unknown_order() from None
+    return read_id(order_id, unknown_order())
 
 
 def unknown_order() -> NotFound:

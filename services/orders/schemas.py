@@ -9,7 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 
 from events import LONGEST_NOTE, MOST_LINES, MOST_PIECES
 from services.chassis.auth import Principal
-from services.chassis.journey import STEPS
+from services.chassis.journey import STEP
 from services.chassis.schema import Instant, Money, Schema, Text, Whole, invalid
 from services.orders.models import Order
 from services.orders.pricing import Wish, WishedLine
@@ -157,7 +157,7 @@ def read_key(key: str | None) -> str | None:
 
 def view_for(caller: Principal, order: Order | Mapping[str, Any]) -> dict[str, Any]:
     """The order as the caller sees it: what everybody sees, and what this caller may do with it."""
-    view = dict(order) if isinstance(order, Mapping) else ORDER_VIEW.dump(order)
+    view = dict(order) if isinstance(order, Mapping) else ORDER_VIEW.show(order)
     actions = allowed_actions(OrderStatus(view["status"]), is_staff=caller.is_staff)
     return {**view, "allowedActions": [action.value for action in actions]}
 
@@ -171,7 +171,7 @@ def journey_view(
     """
     changes = {str(entry.event_id): _change(entry) for entry in history if entry.event_id}
     steps = [{**step, **changes.get(step["eventId"], {})} for step in messages]
-    steps += STEPS.dump([_own_step(entry) for entry in history if entry.event_id is None])
+    steps += STEP.show_all(_own_step(entry) for entry in history if entry.event_id is None)
     unsent = [step["event"] for step in steps if step["outcome"] == "waiting"]
     return {
         "orderId": str(order.id),

@@ -30,7 +30,7 @@ from services.chassis.probes import Probes
 from services.chassis.rpc import RpcProxy, rpc
 from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
-from services.orders.models import Order, may_see
+from services.orders.models import Order
 from services.orders.pricing import Wish
 from services.orders.repository import (
     CatalogueRepository,
@@ -98,7 +98,7 @@ class OrdersService:
         wanted = LIST_ORDERS.read(query)
         with self.begin() as work:
             page, next_cursor = OrderRepository(work.session).list_summaries(self.caller, wanted)
-        return {"items": ORDER_SUMMARY.dump(page, many=True), "nextCursor": next_cursor}
+        return {"items": ORDER_SUMMARY.show_all(page), "nextCursor": next_cursor}
 
     @rpc(expected_exceptions=ServiceError)
     def get_order(self, order_id: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class OrdersService:
         self.caller.require("customer")
         wanted = as_order_id(order_id)
         view = self.cache.get_or_load(order_key(wanted), self.cache_seconds, partial(self._load, wanted))
-        if not may_see(UUID(view["userId"]), self.caller):
+        if not self.caller.may_see(UUID(view["userId"])):
             raise unknown_order()
         return view_for(self.caller, view)
 
@@ -243,8 +243,7 @@ class OrdersService:
     def _load(self, order_id: UUID) -> dict[str, Any]:
         with self.begin() as work:
             order = OrderRepository(work.session).get(order_id)
-        view: dict[str, Any] = ORDER_VIEW.dump(order)
-        return view
+        return ORDER_VIEW.show(order)
 
     def _follow(self, work: Work, step: Step) -> None:
         """Let everybody know of a step once it is committed."""

@@ -1,20 +1,18 @@
 """What payments' RPC returns, and the one id it takes."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from services.chassis.errors import NotFound
-from services.chassis.journey import Step
+from services.chassis.journey import STEP
+from services.chassis.schema import read_id
 from services.payments.models import Attempt
-
-STEP: Final = Step()
 
 
 def show_attempts(attempts: Iterable[Attempt]) -> list[dict[str, Any]]:
     """The attempts as steps of an order's journey."""
-    steps: list[dict[str, Any]] = [STEP.dump(_as_step(attempt)) for attempt in attempts]
-    return steps
+    return STEP.show_all(_as_step(attempt) for attempt in attempts)
 
 
 def _as_step(attempt: Attempt) -> dict[str, Any]:
@@ -32,7 +30,4 @@ def _as_step(attempt: Attempt) -> dict[str, Any]:
 
 def read_order_id(text: object) -> UUID:
     """The id that the text writes. Raises NotFound: what is no id names no order."""
-    try:
-        return UUID(str(text))
-    except ValueError:
-        raise NotFound("order_not_found", "There is no such order.") from None
+    return read_id(text, NotFound("order_not_found", "There is no such order."))

@@ -89,7 +89,7 @@ class PaymentsService:
         with self.begin() as work:
             payments = PaymentRepository(work.session)
             payment = payments.find_by_order(wanted)
-            if payment is None or not (payment.user_id == self.caller.user_id or self.caller.is_staff):
+            if payment is None or not self.caller.may_see(payment.user_id):
                 return {"steps": []}
             steps = [*list_steps(work.session, self.name, wanted), *show_attempts(payments.list_attempts(payment.id))]
         return {"steps": sorted(steps, key=lambda step: str(step["at"]))}

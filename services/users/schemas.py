@@ -10,7 +10,7 @@ from uuid import UUID
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from services.chassis.errors import NotFound
-from services.chassis.schema import Instant, Schema, Text
+from services.chassis.schema import Instant, Schema, Text, read_id
 from services.users.models import Role
 
 SHORTEST_PASSWORD: Final = 8
@@ -91,24 +91,17 @@ class AccountChange(Schema):
     active = fields.Boolean(truthy={True}, falsy={False}, load_default=None, allow_none=False)
 
 
-def uuid_of(text: object) -> UUID:
-    """The id that a caller means; raises NotFound for what is no id at all, as for an unknown one."""
-    try:
-        return UUID(text) if isinstance(text, str) else UUID("")
-    except ValueError:
-        raise NotFound("user_unknown", "There is no such account.") from None
+def read_user_id(text: object) -> UUID:
+    """The id that the text writes. Raises NotFound: what is no id names no account."""
+    return read_id(text, NotFound("user_unknown", "There is no such account."))
 
 
-class View(Schema):
-    """What is only ever shown."""
-
-    def show(self, thing: object) -> dict[str, Any]:
-        """The thing as a caller gets it."""
-        shown: dict[str, Any] = self.dump(thing)
-        return shown
+def read_token_id(text: object) -> UUID:
+    """The id that the text writes. Raises NotFound: what is no id names no token."""
+    return read_id(text, NotFound("token_unknown", "There is no such token."))
 
 
-class SessionView(View):
+class SessionView(Schema):
     """A pair of tokens."""
 
     token = fields.String()
@@ -119,7 +112,7 @@ class SessionView(View):
     message = fields.String()
 
 
-class UserView(View):
+class UserView(Schema):
     """An account as its owner sees it."""
 
     id = fields.UUID()
@@ -138,7 +131,7 @@ class AccountView(UserView):
     active = fields.Boolean()
 
 
-class ContactView(View):
+class ContactView(Schema):
     """Where mail for an account goes."""
 
     email = fields.String()

@@ -26,7 +26,8 @@ from services.users.schemas import (
     REGISTRATION,
     SESSION_VIEW,
     USER_VIEW,
-    uuid_of,
+    read_token_id,
+    read_user_id,
 )
 from services.users.tokens import Tokens
 
@@ -108,7 +109,7 @@ class UsersService:
         self.caller.require("admin")
         change = ACCOUNT_CHANGE.read(body)
         with self.begin() as work:
-            user, admins = UserRepository(work.session).get_with_admins(uuid_of(user_id))
+            user, admins = UserRepository(work.session).get_with_admins(read_user_id(user_id))
             loss = user.change(**change, admins=admins, now=work.now)
             self._tell(work, TokenRepository(work.session).take(loss, user.id, work.now))
         self.cache.invalidate(user_key(user.id))
@@ -118,13 +119,13 @@ class UsersService:
     def get_contact(self, user_id: str) -> dict[str, Any]:
         """Where mail for the account goes, closed ones too. Needs no token: notifications has none."""
         with self.begin() as work:
-            return CONTACT_VIEW.show(UserRepository(work.session).get(uuid_of(user_id)))
+            return CONTACT_VIEW.show(UserRepository(work.session).get(read_user_id(user_id)))
 
     @rpc(expected_exceptions=ServiceError)
     def check_token(self, jti: str) -> dict[str, bool]:
         """Whether the access token with this id was denied: the truth, for when its copy in Redis cannot be asked."""
         with self.begin() as work:
-            return {"denied": TokenRepository(work.session).is_denied(uuid_of(jti))}
+            return {"denied": TokenRepository(work.session).is_denied(read_token_id(jti))}
 
     @timer(setting="PRUNE_SECONDS")
     def prune_tokens(self) -> None:

@@ -217,6 +217,13 @@ class TestPrincipal:
 
         assert (principal.is_staff, principal.is_admin) == (is_staff, is_admin)
 
+    def test_may_see_what_is_its_own(self) -> None:
+        """And as staff what is anybody's, also where nobody knows whose it is."""
+        customer, staff = a_principal(role="customer"), a_principal(role="staff")
+
+        assert [customer.may_see(owner) for owner in (customer.user_id, uuid4(), None)] == [True, False, False]
+        assert [staff.may_see(owner) for owner in (customer.user_id, None)] == [True, True]
+
     def test_requires_a_role(self) -> None:
         """Require is silent for enough and Forbidden for too little."""
         a_principal(role="admin").require("staff")

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import marshmallow
 import pytest
@@ -8,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import fields
 
-from services.chassis.errors import InvalidInput
-from services.chassis.schema import MOST_CENTS, Instant, Money, Schema, Text, Whole, decode_cursor, encode_cursor
+from services.chassis.errors import InvalidInput, NotFound
+from services.chassis.schema import (
+    MOST_CENTS,
+    Instant,
+    Money,
+    Schema,
+    Text,
+    Whole,
+    decode_cursor,
+    encode_cursor,
+    read_id,
+)
 
 
 class Line(Schema):
@@ -153,6 +164,24 @@ class TestWhole:
     def test_refuses_everything_else(self, value: object) -> None:
         """Also what could be bent into one."""
         assert errors({"lines": [{"unitPrice": 1, "quantity": value}]}).keys() == {"/lines/0/quantity"}
+
+
+class TestReadId:
+    """An id as text."""
+
+    def test_comes_back(self) -> None:
+        """As a UUID, also where it is one already."""
+        wanted = uuid4()
+
+        assert read_id(str(wanted), NotFound("lost", "Lost.")) == wanted
+        assert read_id(wanted, NotFound("lost", "Lost.")) == wanted
+
+    @pytest.mark.parametrize("text", ["7", "", None, 7, ["x"], {}])
+    def test_is_unknown_when_it_is_none(self, text: object) -> None:
+        """What is no id names nothing, as the caller words it."""
+        with pytest.raises(NotFound) as refused:
+            read_id(text, NotFound("lost", "Lost."))
+        assert refused.value.code == "lost"
 
 
 class TestCursor:

@@ -3,7 +3,7 @@ from uuid import UUID
 
 import pytest
 
-from services.chassis.errors import InvalidInput, NotFound
+from services.chassis.errors import InvalidInput
 from services.chassis.schema import encode_cursor
 from services.inventory.schemas import (
     NEW_PRODUCT,
@@ -13,7 +13,6 @@ from services.inventory.schemas import (
     cut_page,
     read_ledger_cursor,
     read_product_cursor,
-    read_product_id,
     read_product_ids,
 )
 
@@ -103,12 +102,6 @@ class TestQueries:
 
 class TestIds:
     """What names a product."""
-
-    def test_that_are_none_name_no_product(self) -> None:
-        """It is as unknown as one that does not exist."""
-        with pytest.raises(NotFound):
-            read_product_id("lamp")
-        assert read_product_id(str(AN_ID)) == AN_ID
 
     def test_are_no_more_than_an_order_has_lines(self) -> None:
         """A hundred at a time."""

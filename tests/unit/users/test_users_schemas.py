@@ -1,10 +1,9 @@
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from services.chassis.errors import InvalidInput, NotFound
-from services.users.schemas import ACCOUNT_CHANGE, CREDENTIALS, REGISTRATION, common_passwords, uuid_of
+from services.chassis.errors import InvalidInput
+from services.users.schemas import ACCOUNT_CHANGE, CREDENTIALS, REGISTRATION, common_passwords
 
 GOOD = {"email": "ann@example.com", "password": "seven green kettles"}
 
@@ -149,13 +148,3 @@ def test_common_passwords_are_long_enough_to_matter() -> None:
     """Shorter ones are refused anyway; all are in the case they are compared in."""
     assert len(common_passwords()) > 300
     assert all(len(each) >= 8 and each == each.casefold() for each in common_passwords())
-
-
-def test_uuid_of_takes_an_id_and_nothing_else() -> None:
-    """What is no id is as unknown as any."""
-    user_id = uuid4()
-
-    assert uuid_of(str(user_id)) == user_id
-    for text in ("7", "", None, 7, ["x"]):
-        with pytest.raises(NotFound):
-            uuid_of(text)
