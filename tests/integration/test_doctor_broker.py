@@ -1,0 +1,72 @@
+"""The doctor looks into the broker: what is missing there, what nobody reads, what was given up."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.doctor_broker import examine_broker
+from cli.doctor_places import Places
+from cli.doctor_report import Report
+from cli.servers.vhosts import Vhost
+from tests.support.letters import QUEUE, Bench
+
+
+@pytest.fixture
+def bench(vhost: Vhost, tmp_path: Path) -> Bench:
+    """No dead letters yet, and no service."""
+    return Bench(vhost, tmp_path)
+
+
+class TestBroker:
+    """What must hold in the broker."""
+
+    def report(self, bench: Bench) -> Report:
+        """What it says of this broker."""
+        report = Report()
+        examine_broker(Places({}, bench.operator_url, bench.vhost.management), bench.topology, report)
+        return report
+
+    def test_names_a_dead_letter(self, bench: Bench) -> None:
+        """With its order, its reason and what to do."""
+        order_id = bench.bury(4)
+
+        (finding,) = self.report(bench).kept["broker.no_dead_letters"]
+
+        assert finding.order_id == order_id
+        assert "after 5 tries: NotFound: reason 4. ./oms dead-letters show " in finding.text
+
+    def test_names_a_queue_that_nobody_reads(self, bench: Bench) -> None:
+        """And how many messages wait there."""
+        findings = self.report(bench).kept["broker.every_queue_has_its_service"]
+
+        assert any(QUEUE in finding.text and "does payments run?" in finding.text for finding in findings)
+
+    @pytest.mark.parametrize(
+        "path",
+        [("queues", QUEUE), ("exchanges", "payments.redeliver"), ("bindings", "e", "orders.events", "q", QUEUE)],
+    )
+    def test_names_what_is_missing(self, bench: Bench, path: tuple[str, ...]) -> None:
+        """Queue, exchange or binding."""
+        kind, *rest = path
+        if kind == "bindings":
+            rest.append("OrderCancelledEvent")
+        bench.vhost.broker.delete(kind, bench.vhost.name, *rest)
+
+        findings = self.report(bench).kept["broker.topology_is_complete"]
+
+        assert any(rest[-2 if kind == "bindings" else 0] in finding.text for finding in findings)
+
+    def test_says_that_the_broker_does_not_answer(self, bench: Bench) -> None:
+        """Instead of falling over."""
+        nowhere = bench.operator_url.rpartition("@")[0] + "@127.0.0.1:1/"
+        report = Report()
+
+        examine_broker(Places({}, nowhere, bench.vhost.management), bench.topology, report)
+
+        assert report.counts["broker.answers"] == 1
+
+    def test_finds_nothing_else(self, bench: Bench) -> None:
+        """A fresh broker lacks nothing but the services."""
+        report = self.report(bench)
+
+        assert {name for name, count in report.counts.items() if count} == {"broker.every_queue_has_its_service"}
