@@ -15,6 +15,7 @@ from services.chassis.tracing import Trace
 from services.chassis.work import Begin, Delivery
 from services.inventory.seed import product_id
 from services.inventory.service import InventoryService
+from tests.support.fakes import Bell, FakeCopies, a_caller
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LAMP = product_id("Desk lamp")
@@ -57,43 +58,12 @@ def a_shipped(order: OrderEvent) -> OrderShippedEvent:
     return OrderShippedEvent(occurred_at=NOW, order_id=order.order_id, user_id=order.user_id)
 
 
-def a_caller(role: str, user_id: UUID | None = None) -> Principal:
-    """Somebody whose token was verified."""
-    return Principal(user_id=user_id or uuid4(), role=role, jti=uuid4(), family=uuid4(), expires_at=NOW)
-
-
-class FakeRelay:
-    """Counts how often it was woken."""
-
-    def __init__(self) -> None:
-        self.woken = 0
-
-    def wake(self) -> None:
-        """Note it."""
-        self.woken += 1
-
-
-class FakeCopies:
-    """A cache that keeps nothing and remembers what was invalidated."""
-
-    def __init__(self) -> None:
-        self.invalidated: list[str] = []
-
-    def get_or_load(self, key: str, ttl_seconds: float, load: Any) -> Any:
-        """Always loads."""
-        return load()
-
-    def invalidate(self, *keys: str) -> None:
-        """Note them."""
-        self.invalidated += keys
-
-
 class InventoryBench:
     """One instance of the service."""
 
     def __init__(self, database_url: str, connections: int = 12) -> None:
         self.engine = create_engine(database_url, pool_size=connections, max_overflow=0)
-        self.relay = FakeRelay()
+        self.relay = Bell()
         self.copies = FakeCopies()
 
     def service(self, caller: Principal | None = None) -> InventoryService:
@@ -103,7 +73,7 @@ class InventoryBench:
             InventoryService,
             begin=begin,
             cache=self.copies,
-            caller=caller or a_caller("customer"),
+            caller=caller or a_caller(),
             currency="EUR",
             cache_seconds=1,
         )

@@ -10,7 +10,8 @@ from services.chassis import wire
 from services.chassis.errors import Conflict, Forbidden, InvalidInput, NotFound
 from services.inventory.seed import SEEDS, seed
 from services.inventory.service import product_key
-from tests.integration.inventory.bench import LAMP, TYPEWRITER, InventoryBench, a_caller, an_order
+from tests.integration.inventory.bench import LAMP, TYPEWRITER, InventoryBench, an_order
+from tests.support.fakes import a_caller
 
 
 def page_through(inventory: InventoryBench, **query: str) -> list[dict[str, Any]]:

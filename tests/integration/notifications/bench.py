@@ -2,11 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
-
-from nameko.extensions import is_dependency
 
 from events import (
     CancelReason,
@@ -27,6 +24,7 @@ from services.chassis.probes import Probes
 from services.chassis.rpc import RpcProxy
 from services.chassis.work import Delivery
 from services.notifications.service import NotificationsService
+from tests.support.fakes import Instance
 
 HANDLERS = {
     OrderConfirmedEvent: "on_order_confirmed",
@@ -107,17 +105,7 @@ class FakeUsers:
         return dict(self.contact)
 
 
-class Container:
-    """What providers ask of the container they are bound to."""
-
-    service_name = "notifications"
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
-        self.shared_extensions: dict[type, Any] = {}
-
-
-class Bench:
+class Bench(Instance[NotificationsService]):
     """One process of the service; ``more`` are further settings."""
 
     def __init__(self, redis_url: str, mailbox: Path, users: FakeUsers | None = None, **more: Any) -> None:
@@ -133,22 +121,11 @@ class Bench:
             "JWT_ISSUER": "oms",
             "JWT_AUDIENCE": "oms-api",
         } | more
-        self.container = Container(self.config)
-        wired = {name: each for name, each in vars(NotificationsService).items() if is_dependency(each)}
-        self.providers = {
-            name: each.bind(self.container, name)
-            for name, each in wired.items()
-            if not isinstance(each, Probes | RpcProxy)
-        }
-        for provider in self.providers.values():
-            provider.setup()
+        super().__init__(NotificationsService, self.config, Probes, RpcProxy)
 
     def worker(self, token: str | None = None) -> NotificationsService:
         """The service as it runs one call or delivery."""
-        context = SimpleNamespace(data={"auth_token": token} if token else {})
-        service = NotificationsService()
-        for name, provider in self.providers.items():
-            setattr(service, name, provider.get_dependency(context))
+        service = super().worker(token)
         service.users_rpc = self.users  # type: ignore[assignment] # the one service this one asks
         return service
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from services.chassis.auth import Principal
 from services.chassis.database import engine_options
 from tests.integration.orders.stage import Stage
-from tests.unit.orders.builders import a_principal
+from tests.support.fakes import a_caller
 
 
 @pytest.fixture
@@ -36,4 +36,4 @@ def stage(engine: Engine) -> Stage:
 @pytest.fixture
 def customer() -> Principal:
     """Somebody who orders."""
-    return a_principal()
+    return a_caller()

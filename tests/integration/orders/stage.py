@@ -21,17 +21,11 @@ from services.orders.models import Order
 from services.orders.repository import CatalogueRepository, OrderRepository
 from services.orders.service import OrdersService
 from services.orders.tables import Product
+from tests.support.fakes import Bell
 from tests.unit.orders.builders import STAFF, a_product
 
 DEADLINE_SECONDS = 900.0
 SETTLEMENT_SECONDS = 300.0
-
-
-class QuietRelay:
-    """Stands in for the relay: nothing leaves the outbox."""
-
-    def wake(self) -> None:
-        """Do nothing."""
 
 
 @dataclass
@@ -84,7 +78,7 @@ class Stage:
 
     def serve(self, caller: Principal = STAFF) -> OrdersService:
         """The service as this caller meets it."""
-        begin = Begin(self.sessions, cast("OutboxRelay", QuietRelay()), Trace("a-request"))
+        begin = Begin(self.sessions, cast("OutboxRelay", Bell()), Trace("a-request"))
         return cast(
             "OrdersService",
             worker_factory(

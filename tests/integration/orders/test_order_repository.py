@@ -16,7 +16,8 @@ from services.orders.repository import CatalogueRepository, OrderRepository
 from services.orders.schemas import LIST_ORDERS
 from services.orders.transitions import OrderStatus
 from tests.integration.orders.stage import Stage
-from tests.unit.orders.builders import LATER, STAFF, a_line, a_principal, a_product, an_order, payment_voided
+from tests.support.fakes import a_caller
+from tests.unit.orders.builders import LATER, STAFF, a_line, a_product, an_order, payment_voided
 
 FIRST = timedelta(minutes=5)
 
@@ -62,7 +63,7 @@ class TestGetting:
 
     def test_shows_an_order_to_its_owner_and_to_staff_only(self, stage: Stage) -> None:
         """To everybody else it is not there."""
-        owner = a_principal()
+        owner = a_caller()
         order = stage.keep(an_order(owner=owner))
 
         with stage.sessions() as session:
@@ -71,7 +72,7 @@ class TestGetting:
             assert orders.get_for_update(order.id, visible_to=owner).id == order.id
             assert orders.get_for_update(str(order.id), visible_to=STAFF).id == order.id
             with pytest.raises(NotFound):
-                orders.get_for_update(order.id, visible_to=a_principal())
+                orders.get_for_update(order.id, visible_to=a_caller())
 
     @pytest.mark.parametrize("order_id", ["", "x", "1", None, "0" * 40])
     def test_knows_no_order_of_what_is_no_id(self, session: Session, order_id: object) -> None:
@@ -120,7 +121,7 @@ class TestListing:
 
     def test_shows_a_customer_their_own(self, stage: Stage) -> None:
         """With how many lines each has."""
-        owner = a_principal()
+        owner = a_caller()
         stage.keep(an_order())
         mine = stage.keep(an_order(OrderStatus.PENDING, owner, a_line(), a_line(), a_line()))
 

@@ -18,11 +18,11 @@ from services.orders.service import FEW
 from services.orders.tables import IdempotencyKey
 from services.orders.transitions import OrderStatus
 from tests.integration.orders.stage import Stage
+from tests.support.fakes import a_caller
 from tests.unit.orders.builders import (
     LATER,
     NOW,
     STAFF,
-    a_principal,
     a_product,
     an_order,
     inventory_released,
@@ -162,7 +162,7 @@ class TestIdempotency:
         product = stage.stock()
         first = self.place(stage, customer, a_body(product.product_id))
 
-        other = self.place(stage, a_principal(), a_body(product.product_id))
+        other = self.place(stage, a_caller(), a_body(product.product_id))
         cancelled = stage.serve(customer).cancel_order(first["order"]["id"], {}, idempotency_key="k-1")
 
         assert not other["replayed"]
@@ -259,7 +259,7 @@ class TestReading:
         assert stage.copies.copies
 
         with pytest.raises(NotFound):
-            stage.serve(a_principal()).get_order(order["id"])
+            stage.serve(a_caller()).get_order(order["id"])
 
     def test_shows_everybody_what_they_may_do(self, stage: Stage, customer: Principal) -> None:
         """From one copy."""
@@ -325,7 +325,7 @@ class TestCancelOrder:
         order = stage.place(customer)
 
         with pytest.raises(NotFound):
-            stage.serve(a_principal()).cancel_order(order["id"], {})
+            stage.serve(a_caller()).cancel_order(order["id"], {})
 
     def test_by_many_at_once_cancels_once(self, stage: Stage, customer: Principal) -> None:
         """Cancel against cancel, and against the deadline."""
@@ -410,7 +410,7 @@ class TestJourney:
         order = stage.place(customer)
 
         with pytest.raises(NotFound):
-            stage.serve(a_principal()).get_journey(order["id"])
+            stage.serve(a_caller()).get_journey(order["id"])
 
     def test_has_a_deadline_while_it_is_pending(self, stage: Stage, customer: Principal) -> None:
         """And says whom it waits for."""

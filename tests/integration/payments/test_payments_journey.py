@@ -1,4 +1,5 @@
-from tests.integration.payments.bench import PaymentsBench, a_caller, a_cancelled, a_reserved
+from tests.integration.payments.bench import PaymentsBench, a_cancelled, a_reserved
+from tests.support.fakes import a_caller
 
 
 class TestJourney:

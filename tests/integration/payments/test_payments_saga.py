@@ -2,7 +2,7 @@ import pytest
 
 from events import InventoryReservedEvent, OrderEvent, outcome_id
 from services.chassis import wire
-from tests.integration.payments.bench import PaymentsBench, a_cancelled, a_reserved
+from tests.integration.payments.bench import LITTLE_PATIENCE_SECONDS, PaymentsBench, a_cancelled, a_reserved
 
 
 def ids(payments: PaymentsBench, order: OrderEvent, kind: str) -> list[object]:
@@ -149,7 +149,8 @@ class TestMethods:
         self, payments: PaymentsBench, method: str, status: str, reason: str | None, attempts: list[str]
     ) -> None:
         """After these attempts, with one event."""
-        payments.answer_seconds = 0.1
+        if method == "pm_timeout":
+            payments.answer_seconds = LITTLE_PATIENCE_SECONDS
         order: InventoryReservedEvent = a_reserved(method)
         payments.deliver(order)
 

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from events import outcome_id
 from services.payments.transitions import Charged
-from tests.integration.payments.bench import PaymentsBench, a_cancelled, a_reserved
+from tests.integration.payments.bench import LITTLE_PATIENCE_SECONDS, PaymentsBench, a_cancelled, a_reserved
 
 
 class TestClaims:
@@ -96,7 +96,7 @@ class TestSilence:
 
     def test_is_given_up_after_five_charges_and_a_promise(self, payments: PaymentsBench) -> None:
         """The promise keeps a late sixth charge from succeeding."""
-        payments.answer_seconds = 0.05
+        payments.answer_seconds = LITTLE_PATIENCE_SECONDS
         order = a_reserved()
         payments.tell_processor(order.order_id, "charge", "stall", times=5)
         payments.deliver(order)

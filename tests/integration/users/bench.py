@@ -4,32 +4,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
-from types import SimpleNamespace
 from typing import Any
-
-from nameko.extensions import is_dependency
 
 from services.chassis.auth import Principal, verify_token
 from services.chassis.errors import ServiceError
 from services.chassis.probes import Probes
 from services.users.service import UsersService
+from tests.support.fakes import Instance
 
 PASSWORD = "seven green kettles"
 ADMIN_PASSWORD = "an administrator's password"
 CHEAP_HASHES = {"PASSWORD_MEMORY_KIB": 64, "PASSWORD_ROUNDS": 1}
 
 
-class Container:
-    """What providers ask of the container they are bound to."""
-
-    service_name = "users"
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
-        self.shared_extensions: dict[type, Any] = {}
-
-
-class Bench:
+class Bench(Instance[UsersService]):
     """One process of the users service."""
 
     def __init__(self, database_url: str, redis_url: str) -> None:
@@ -43,21 +31,7 @@ class Bench:
             "ACCESS_TOKEN_SECONDS": 900,
             "REFRESH_TOKEN_SECONDS": 2_592_000,
         } | CHEAP_HASHES
-        self.container = Container(self.config)
-        wired = {name: each for name, each in vars(UsersService).items() if is_dependency(each)}
-        self.providers = {
-            name: each.bind(self.container, name) for name, each in wired.items() if not isinstance(each, Probes)
-        }
-        for provider in self.providers.values():
-            provider.setup()
-
-    def worker(self, token: str | None = None) -> UsersService:
-        """The service as it runs one call of whoever has this token."""
-        context = SimpleNamespace(data={"auth_token": token} if token else {})
-        service = UsersService()
-        for name, provider in self.providers.items():
-            setattr(service, name, provider.get_dependency(context))
-        return service
+        super().__init__(UsersService, self.config, Probes)
 
     def register(self, email: str = "ann@example.com", **more: Any) -> dict[str, Any]:
         """A new account's tokens."""

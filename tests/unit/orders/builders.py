@@ -25,19 +25,13 @@ from services.orders.models import Order
 from services.orders.pricing import Basket, Wish, WishedLine
 from services.orders.tables import HistoryEntry, Product
 from services.orders.transitions import OrderStatus, Trigger
+from tests.support.fakes import a_caller
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 
 
-def a_principal(role: str = "customer", user_id: UUID | None = None) -> Principal:
-    """Somebody with a token."""
-    return Principal(
-        user_id=user_id or uuid4(), role=role, jti=uuid4(), family=uuid4(), expires_at=NOW + timedelta(minutes=15)
-    )
-
-
-STAFF = a_principal("staff")
+STAFF = a_caller("staff")
 
 
 def a_line(quantity: int = 2, unit_price_cents: int = 1250, product_id: UUID | None = None) -> OrderLine:
@@ -68,7 +62,7 @@ def a_wish(*lines: WishedLine) -> Wish:
 
 def an_order(status: OrderStatus = OrderStatus.PENDING, owner: Principal | None = None, *lines: OrderLine) -> Order:
     """An order that came to this status the usual way; Cancelled by its deadline."""
-    order, _ = Order.place(owner or a_principal(), a_basket(*lines), NOW)
+    order, _ = Order.place(owner or a_caller(), a_basket(*lines), NOW)
     if status == OrderStatus.CANCELLED:
         order.expire(NOW)
     elif status != OrderStatus.PENDING:

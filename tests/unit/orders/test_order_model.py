@@ -9,13 +9,13 @@ from services.chassis.errors import Alarm, Conflict, InvalidInput
 from services.orders.models import Order
 from services.orders.pricing import WishedLine
 from services.orders.transitions import OrderStatus, PaymentStatus
+from tests.support.fakes import a_caller
 from tests.unit.orders.builders import (
     LATER,
     NOW,
     STAFF,
     a_basket,
     a_line,
-    a_principal,
     a_product,
     a_wish,
     an_order,
@@ -34,7 +34,7 @@ class TestPlacing:
 
     def test_tells_of_its_lines_and_their_total(self) -> None:
         """The event carries everything inventory and payments need."""
-        owner, basket = a_principal(), a_basket(a_line(2, 1250), a_line(1, 99))
+        owner, basket = a_caller(), a_basket(a_line(2, 1250), a_line(1, 99))
 
         order, created = Order.place(owner, basket, NOW)
 
@@ -127,7 +127,7 @@ class TestCancelling:
 
     def test_by_its_owner_is_the_customers(self) -> None:
         """Also when the owner is staff."""
-        owner = a_principal("staff")
+        owner = a_caller("staff")
         order = an_order(owner=owner)
 
         (cancelled,) = order.cancel(owner, LATER, "changed my mind")

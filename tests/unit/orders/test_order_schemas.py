@@ -11,7 +11,8 @@ from services.orders.pricing import Wish
 from services.orders.repository import Request, canonical_json
 from services.orders.schemas import CANCEL, LIST_ORDERS, ORDER_VIEW, PLACE_ORDER, SHIP, journey_view, read_key, view_for
 from services.orders.transitions import OrderStatus
-from tests.unit.orders.builders import LATER, a_line, a_principal, an_order, entries
+from tests.support.fakes import a_caller
+from tests.unit.orders.builders import LATER, a_line, an_order, entries
 
 KETTLE = "7d9c1f3e-2f4b-4c60-9a77-0d4f1f6c5a01"
 
@@ -150,7 +151,7 @@ class TestOrderView:
 
     def test_has_the_shape_of_the_api(self) -> None:
         """Every member, money as numbers, times with Z."""
-        owner = a_principal()
+        owner = a_caller()
         order = an_order(OrderStatus.PENDING, owner, a_line(2, 1250, UUID(KETTLE)))
 
         view = wire.decode(wire.encode(view_for(owner, order)))
@@ -177,12 +178,12 @@ class TestOrderView:
         copy = ORDER_VIEW.dump(an_order(OrderStatus.CONFIRMED))
 
         assert "allowedActions" not in copy
-        assert view_for(a_principal("customer"), copy)["allowedActions"] == ["cancel"]
-        assert view_for(a_principal("staff"), copy)["allowedActions"] == ["cancel", "ship"]
+        assert view_for(a_caller("customer"), copy)["allowedActions"] == ["cancel"]
+        assert view_for(a_caller("staff"), copy)["allowedActions"] == ["cancel", "ship"]
 
     def test_says_why_an_order_was_cancelled(self) -> None:
         """The saga's reason."""
-        assert view_for(a_principal(), an_order(OrderStatus.CANCELLED))["statusReason"] == "expired"
+        assert view_for(a_caller(), an_order(OrderStatus.CANCELLED))["statusReason"] == "expired"
 
 
 class TestJourneyView:
