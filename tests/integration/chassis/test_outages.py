@@ -71,7 +71,7 @@ class TestSlowDatabase:
         outcomes = at_once(6, lambda: theatre.ask_over_http("query 0.5"))
 
         assert {status for status, _, _ in outcomes} == {200}
-        assert 0.9 < time.monotonic() - began < 1.6
+        assert 0.9 < time.monotonic() - began < 2.7  # one after the other they would take three
 
     def test_waiting_for_a_connection_has_an_end(self, theatre: Theatre) -> None:
         """Who gets none in time hears that the database is busy; afterwards all connections are free."""
