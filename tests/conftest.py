@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from cli.databases import drop_database, make_database, make_role, session
 from cli.servers.endpoints import Endpoints, given_redis, with_database
@@ -18,6 +19,10 @@ from cli.servers.private import Servers
 from cli.servers.vhosts import Vhost, Vhosts
 
 PASSWORD = "a-test-database-password"
+
+# A busy machine is slow, which says nothing about a property.
+settings.register_profile("oms", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("oms")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from cli.databases import DATABASES, make_databases
 from cli.servers.endpoints import Endpoints, with_database
 from cli.servers.private import Servers
 from cli.servers.vhosts import Vhost
+from tests.conftest import PASSWORD
 
 
 def plain(url: str) -> str:
@@ -76,7 +77,7 @@ class TestDatabases:
 
     def test_a_role_is_locked_out_of_the_others_databases(self, postgres_url: str) -> None:
         """The role orders connects to its own database and is refused at each other."""
-        passwords = {service: f"password-of-{service}" for service in DATABASES}
+        passwords = dict.fromkeys(DATABASES, PASSWORD)  # the roles are those of every other test on this server
         make_databases(postgres_url, passwords)
         urls = make_databases(postgres_url, passwords)
 
