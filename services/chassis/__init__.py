@@ -3,8 +3,9 @@
 Rooms, lowest first; each imports only from rooms below it, which the build checks:
 
 - ``errors`` ``wire`` ``provider`` · ``config`` · ``logs`` ``metrics`` ``tracing`` · ``container`` ``schema``
-- ``broker`` (publishing) · ``consumer`` ``database`` ``repository`` · ``redelivery`` ``outbox`` ``auth`` ``cache``
+- ``broker`` (publishing) · ``consumer`` ``database`` ``repository`` ``invariants`` ``letter``
+- ``redelivery`` ``outbox`` ``auth`` ``cache``
 - ``relay`` ``inbox`` · ``work``
-- ``rpc`` ``messaging`` ``journey`` ``evidence`` ``migrations`` ``denials`` ``worker`` ``timer``
+- ``rpc`` ``messaging`` ``journey`` ``evidence`` ``migrations`` ``denials`` ``worker`` ``timer`` · ``dead_letters``
 - ``problems`` · ``http_body`` · ``http_app`` ``http_protocol`` · ``http_server`` · ``http`` · ``probes`` · ``topology``
 """
