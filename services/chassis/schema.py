@@ -140,9 +140,16 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         trimmed = (super()._deserialize(value, attr, data, **kwargs) or "").strip()
-        if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in self.allowed for sign in trimmed):
+        if _is_unspeakable(trimmed, self.allowed):
             raise self.make_error("control")
         return trimmed
+
+
+def _is_unspeakable(value: object, allowed: str = "") -> bool:
+    """Whether it is a text with control characters or lone surrogates, some of which no database takes."""
+    return isinstance(value, str) and any(
+        unicodedata.category(sign) in ("Cc", "Cs") and sign not in allowed for sign in value
+    )
 
 
 def read_id(text: object, unknown: NotFound) -> UUID:
@@ -159,13 +166,13 @@ def encode_cursor(values: Sequence[object]) -> str:
 
 
 def decode_cursor(cursor: object, length: int) -> list[Any]:
-    """The ``length`` values of a cursor; raises InvalidInput for what is none."""
+    """The ``length`` values of a cursor, texts without control characters; raises InvalidInput for what is none."""
     values = None
     if isinstance(cursor, str) and len(cursor) <= LONGEST_CURSOR:
         with suppress(ValueError, binascii.Error, RecursionError):
             padded = cursor + "=" * (-len(cursor) % 4)
             values = wire.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
-    if not isinstance(values, list) or len(values) != length:
+    if not isinstance(values, list) or len(values) != length or any(map(_is_unspeakable, values)):
         raise bad_cursor()
     return values
 

@@ -201,6 +201,11 @@ class TestCursor:
         with pytest.raises(InvalidInput):
             decode_cursor(text, 7)
 
+    def test_refuses_what_no_database_can_look_for(self) -> None:
+        """NUL in a text that the service never gave out."""
+        with pytest.raises(InvalidInput):
+            decode_cursor(encode_cursor(["a\0b", 5]), 2)
+
     @pytest.mark.parametrize("cursor", [None, 5, [], encode_cursor([1]), encode_cursor([1, 2, 3]), "e30", "WzEs" * 200])
     def test_refuses_what_is_none(self, cursor: object) -> None:
         """Too short, too long, of another kind."""
