@@ -2,6 +2,7 @@
 
 The truth lies with the service that denies tokens. Its copy in Redis counts only while the marker stands that the copy
 is complete; without Redis or marker the owner is asked, so that an absent Redis makes things slower and never wrong.
+What was denied while Redis was silent it may not know, though its marker outlived the silence: then a newer one counts.
 """
 
 from collections.abc import Callable
@@ -56,6 +57,8 @@ class DenialList:
         self.link = link
         self.clock = clock
         self.passed: dict[UUID, float] = {}
+        self.was_silent = False
+        self.doubted: object = None
 
     def admit(self, caller: Principal, ask_owner: Callable[[str], bool]) -> None:
         """Raise Unauthenticated unless ``caller`` has a valid token that is not denied.
@@ -82,10 +85,13 @@ class DenialList:
             with self.link.open() as redis:
                 denied, complete = redis.mget(denied_key(jti), DENIED_COMPLETE)
         except Unavailable:
+            self.was_silent = True
             return None
+        if self.was_silent:
+            self.was_silent, self.doubted = False, complete
         if denied is not None:
             return True
-        return False if complete is not None else None
+        return None if complete in (None, self.doubted) else False
 
     def _remember(self, jti: UUID, asked_at: float) -> None:
         if len(self.passed) >= MOST_REMEMBERED:

@@ -92,6 +92,25 @@ class TestAdmit:
         with pytest.raises(Unauthenticated):
             denials.admit(denied, Owner(denied.jti))
 
+    def test_waits_for_a_newer_marker_after_redis_was_silent(self, denials: DenialList, redis: Redis) -> None:
+        """One that outlived the silence does not know what was denied meanwhile."""
+        redis.set(DENIED_COMPLETE, "before")
+        here, nowhere = denials.link, Link("redis://127.0.0.1:9/0")
+        denied = a_principal()
+        owner = Owner(denied.jti)
+        denials.admit(a_principal(), owner)
+
+        denials.link = nowhere
+        denials.admit(a_principal(), owner)
+        denials.link = here
+
+        for _ in range(2):
+            with pytest.raises(Unauthenticated):
+                denials.admit(denied, owner)
+        redis.set(DENIED_COMPLETE, "after")
+        denials.admit(a_principal(), owner)
+        assert owner.asked == 3
+
     def test_lets_nobody_in_when_nobody_can_say(self, clock: Clock) -> None:
         """Neither Redis nor the owner: try again later."""
         denials = DenialList(Link("redis://127.0.0.1:9/0"), clock)

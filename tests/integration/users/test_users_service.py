@@ -1,7 +1,9 @@
 from datetime import timedelta
 from functools import partial
+from time import monotonic
 from typing import Any
 
+import eventlet
 import pytest
 from redis import Redis
 from sqlalchemy import Engine, text
@@ -384,6 +386,47 @@ class TestDenials:
         users.worker().renew_denials()
 
         assert redis.keys() == []
+
+    def test_counts_no_more_when_redis_is_full(self, users: Bench, redis: Redis) -> None:
+        """It still forgets, so it forgets that it was complete; and is complete again once there is room."""
+        session = users.register()
+        users.worker().renew_denials()
+        roomy = redis.config_get("maxmemory*")
+        redis.config_set("maxmemory-policy", "noeviction")
+        redis.config_set("maxmemory", 1)
+        try:
+            users.worker(session["token"]).logout()
+            assert redis.keys() == []
+        finally:
+            for name in ("maxmemory", "maxmemory-policy"):
+                redis.config_set(name, roomy[name] or "")
+
+        users.worker().renew_denials()
+
+        assert redis.exists("denied:complete", f"denied:{users.principal(session).jti}") == 2
+
+    def test_counts_no_more_when_redis_comes_back(self, users: Bench, redis: Redis) -> None:
+        """What it missed while it was silent brings its marker down as soon as it answers."""
+        session = users.register()
+        users.worker().renew_denials()
+        link = users.worker().cache.patient
+        link.is_up, link.rests_until = False, link.clock() + 1
+        users.worker(session["token"]).logout()
+        assert redis.exists("denied:complete")
+
+        until = monotonic() + 5
+        while redis.exists("denied:complete") and monotonic() < until:
+            eventlet.sleep(0.1)
+
+        assert not redis.exists("denied:complete")
+
+    def test_each_marker_is_another(self, users: Bench, redis: Redis) -> None:
+        """So that whoever lost sight of Redis can tell a newer one."""
+        users.worker().renew_denials()
+        first = redis.get("denied:complete")
+        users.worker().renew_denials()
+
+        assert redis.get("denied:complete") != first
 
     def test_without_redis_logging_out_works(self, database_url: str) -> None:
         """The database knows, and that is what counts."""
