@@ -84,8 +84,6 @@ class QueueConsumer(StockQueueConsumer):
         self._turn = Semaphore(1)
         self._connection: Any = None
 
-    # --- deliveries
-
     def get_consumers(self, consumer_cls: Any, channel: Any) -> list[Any]:
         """Consumers for every provider that stays, each with its own prefetch count."""
         self._in_flight.clear()  # the broker has taken back what the last connection had not acknowledged
@@ -98,9 +96,8 @@ class QueueConsumer(StockQueueConsumer):
                 auto_declare=getattr(provider, "declares_its_queue", False),
             )
             consumer.qos(prefetch_count=getattr(provider, "prefetch_count", self.prefetch_count))
-            consumer.consume(
-                no_ack=getattr(provider, "needs_no_ack", None)
-            )  # at once: a prefetch count is that of the consumers that begin after it
+            # at once: a prefetch count is that of the consumers that begin after it
+            consumer.consume(no_ack=getattr(provider, "needs_no_ack", None))
             self._consumers[provider] = consumer
         return list(self._consumers.values())
 
@@ -129,8 +126,6 @@ class QueueConsumer(StockQueueConsumer):
                     message.requeue()
         finally:
             self._in_flight.discard(message)
-
-    # --- connection
 
     def run(self, _tokens: int = 1, **kwargs: Any) -> None:
         """Consume until stopped; a lost connection is made anew after a second."""
@@ -200,8 +195,6 @@ class QueueConsumer(StockQueueConsumer):
         if self.missing:
             return f"missing in the broker: {', '.join(self.missing)}; run ./oms topology --apply"
         return None if self._consuming or not self._providers else "the broker does not answer"
-
-    # --- stopping
 
     def unregister_provider(self, provider: Any) -> None:
         """Stop consuming for this provider; what was delivered is still finished."""

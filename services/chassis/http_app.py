@@ -28,6 +28,9 @@ from services.chassis.tracing import CORRELATION, TRACEPARENT, sane_correlation_
 log = get_logger(__name__)
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Routes that are asked every few seconds and say nothing new."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _EXPOSED: Final = "ETag, Location, Idempotent-Replayed, Retry-After, X-Request-Id"
 _PREFLIGHT: Final = (
@@ -133,10 +136,8 @@ class App(WsgiApp):
             return provider.handle_request(request)  # type: ignore[no-any-return]
         except Refusal as refusal:
             return problem(request, refusal)
-        except Exception as error:
-            log.exception(
-                "http_request_failed", route=request.route
-            )  # the edge: the client gets an answer all the same
+        except Exception as error:  # the edge: the client gets an answer all the same
+            log.exception("http_request_failed", route=request.route)
             return problem(request, error)
 
     def _route(self, request: Request) -> tuple[Any, Rule]:
@@ -188,10 +189,6 @@ class App(WsgiApp):
         metrics.HTTP_SECONDS.labels(method, request.route, str(status)).observe(seconds)
         write = log.debug if request.route in QUIET else log.info
         write("http_request", method=method, route=request.route, status=status, duration_ms=round(seconds * 1000, 2))
-
-
-QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Routes that are asked every few seconds and say nothing new."""
 
 
 def _body_too_slow() -> Refusal:

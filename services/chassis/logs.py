@@ -5,7 +5,6 @@ are greenthread-local under eventlet). What libraries log through ``logging`` co
 """
 
 import logging
-from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,8 +16,6 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
-
-Line = MutableMapping[str, Any]
 
 
 def formatter() -> logging.Formatter:

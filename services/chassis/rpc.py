@@ -192,9 +192,8 @@ class ReplyListener(StockReplyListener):
 
     def __init__(self) -> None:
         super().__init__()
-        self._reply_events: WeakValueDictionary[str, Signal] = (
-            WeakValueDictionary()
-        )  # an answer that nobody asks for any more is not waited for
+        # weak: an answer that nobody asks for any more is not waited for
+        self._reply_events: WeakValueDictionary[str, Signal] = WeakValueDictionary()
 
     def setup(self) -> None:
         """Choose the queue's name; the routing key says whose it is, so that only those asked may write to it."""

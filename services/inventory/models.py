@@ -36,18 +36,16 @@ class Base(DeclarativeBase):
 
 
 class Movement(StrEnum):
-    """Why a level of a product moved."""
+    """Why a level of a product moved.
+
+    On hand is the sum of what was received, adjusted and shipped; reserved of what was reserved, released and shipped.
+    """
 
     RECEIVED = "received"
     RESERVED = "reserved"
     RELEASED = "released"
     SHIPPED = "shipped"
     ADJUSTED = "adjusted"
-
-
-MOVES_ON_HAND: Final = frozenset({Movement.RECEIVED, Movement.ADJUSTED, Movement.SHIPPED})
-MOVES_RESERVED: Final = frozenset({Movement.RESERVED, Movement.RELEASED, Movement.SHIPPED})
-"""A ledger row's delta counts for the levels its kind moves: each level is the sum of its deltas."""
 
 
 class Product(Base):
