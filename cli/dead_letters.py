@@ -96,6 +96,7 @@ def connected(url: str) -> Iterator[AmqpConnection]:
 def show_list(queues: Sequence[DeadLetterQueue], wanted: Wanted, args: argparse.Namespace) -> int:
     """Print a line for each letter."""
     found = [letter for queue in queues for letter in queue.list_letters(wanted, MOST)]
+    found.sort(key=lambda letter: letter.failed_at)
     if args.json:
         print(json.dumps([letter.summary() for letter in found], indent=2))
         return 0

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from amqp import Connection as AmqpConnection
+from amqp.exceptions import NotFound
+
 from cli.broker import Broker
 from cli.dead_letters import connected
 from cli.doctor_places import Places
@@ -43,11 +46,11 @@ def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
     report.begin(ANSWERS, COMPLETE, CONSUMED, NO_LETTERS)
     vhost = vhost_of(places.operator_url)
     try:
-        broker = Broker(places.management)
-        waiting = examine_queues(broker, vhost, topology, report)
-        for missing in list_missing(broker, vhost, topology):
+        for missing in list_missing(Broker(places.management), vhost, topology):
             report.add(COMPLETE, f"{missing} is missing: ./oms topology --apply makes it.", missing=missing)
-        letters = tuple(list_letters(places.operator_url, topology))
+        with connected(places.operator_url) as connection:
+            waiting = examine_queues(connection, topology, report)
+            letters = tuple(list_letters(connection, topology))
     except Trouble as trouble:
         report.add(ANSWERS, str(trouble))
         return Found()
@@ -56,21 +59,23 @@ def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
     return Found(waiting, letters)
 
 
-def examine_queues(broker: Broker, vhost: str, topology: Topology, report: Report) -> dict[str, int]:
-    """How many messages each queue holds; complains of those that nobody reads."""
-    existing = {queue["name"]: queue for queue in broker.get("queues", vhost) or []}
-    for queue in topology.queues:
-        found = existing.get(queue.name)
-        if found is None:
-            report.add(
-                COMPLETE, f"The queue {queue.name} is missing: ./oms topology --apply makes it.", queue=queue.name
-            )
-        elif queue.name.startswith(("evt-", "rpc-")) and not found.get("consumers"):
-            service = queue.name.rpartition("--")[2].partition(".")[0].removeprefix("rpc-")
-            count = int(found.get("messages", 0))
-            text = f"Nobody reads {queue.name}, where {count} messages wait: does {service} run?"
-            report.add(CONSUMED, text, queue=queue.name, messages=count)
-    return {name: int(queue.get("messages", 0)) for name, queue in existing.items()}
+def examine_queues(connection: AmqpConnection, topology: Topology, report: Report) -> dict[str, int]:
+    """How many messages wait in each queue; complains of those that are missing or that nobody reads."""
+    waiting = {}
+    channel = connection.channel()
+    for name in (queue.name for queue in topology.queues):
+        try:
+            found = channel.queue_declare(name, passive=True)
+        except NotFound:
+            channel = connection.channel()
+            report.add(COMPLETE, f"The queue {name} is missing: ./oms topology --apply makes it.", queue=name)
+            continue
+        waiting[name] = found.message_count
+        if name.startswith(("evt-", "rpc-")) and not found.consumer_count:
+            service = name.rpartition("--")[2].partition(".")[0].removeprefix("rpc-")
+            text = f"Nobody reads {name}, where {found.message_count} messages wait: does {service} run?"
+            report.add(CONSUMED, text, queue=name, messages=found.message_count)
+    return waiting
 
 
 def list_missing(broker: Broker, vhost: str, topology: Topology) -> Iterator[str]:
@@ -85,11 +90,10 @@ def list_missing(broker: Broker, vhost: str, topology: Topology) -> Iterator[str
             yield f"The binding of {each.queue} to {each.exchange} ({each.routing_key or 'all'})"
 
 
-def list_letters(operator_url: str, topology: Topology) -> Iterator[DeadLetter]:
+def list_letters(connection: AmqpConnection, topology: Topology) -> Iterator[DeadLetter]:
     """Every dead letter of every service."""
-    with connected(operator_url) as connection:
-        for service in letter_services(queue.name for queue in topology.queues):
-            yield from DeadLetterQueue(connection, service).list_letters(Wanted(), MOST_LETTERS)
+    for service in letter_services(queue.name for queue in topology.queues):
+        yield from DeadLetterQueue(connection, service).list_letters(Wanted(), MOST_LETTERS)
 
 
 def letter_services(queues: Iterable[str]) -> list[str]:
@@ -101,8 +105,8 @@ def described(letter: DeadLetter) -> str:
     """The letter in a sentence."""
     about = f" of order {letter.order_id}" if letter.order_id else ""
     what = f"{letter.event or 'a message'}{about} was given up by {letter.handler or letter.queue}"
-    how = f"at {letter.failed_at[:19]} after {letter.attempts} tries: {letter.reason}"
-    return f"{what} {how}. ./oms dead-letters show {letter.id}"
+    how = f"at {letter.failed_at[:19]} after {letter.attempts} tries: {letter.reason.rstrip('.')}"
+    return f"{what} {how}. See ./oms dead-letters show {letter.id}"
 
 
 def snake(letter: DeadLetter) -> dict[str, Any]:

@@ -68,33 +68,35 @@ class Deliveries:
             if (event_id, handler) in self.given_up:
                 continue
             if each.service == "notifications":
-                self._examine_message(service, row, report)
+                self._examine_message(each, row, report)
             elif (event_id, handler) not in dossier.answered:
                 self._complain(each, event_id, dossier.order_id, report)
 
     def _complain(self, each: Subscription, event_id: str, order_id: str | None, report: Report) -> None:
-        lying = self.waiting.get(each.queue, 0) + sum(
-            count for queue, count in self.waiting.items() if queue.startswith(f"{each.service}.retry.")
-        )
         about = f" of order {order_id}" if order_id else ""
-        where = f"; {lying} messages wait in its queues, so it may still come" if lying else ""
-        text = (
-            f"{each.event} {event_id}{about} was published, but {each.service}.{each.method} never answered it{where}."
-        )
+        text = f"{each.event} {event_id}{about} was published, but {each.service}.{each.method} never answered it"
         row = {"source": each.source, "event_id": event_id, "event_type": each.event, "queue": each.queue}
-        report.add(DELIVERED, text, order_id=order_id, **row, waiting=lying)
+        report.add(DELIVERED, text + self._hope(each), order_id=order_id, **row, waiting=self._lying(each))
 
-    def _examine_message(self, service: str, row: Row, report: Report) -> None:
+    def _lying(self, each: Subscription) -> int:
+        """How many messages wait where this subscriber's are."""
+        retries = (count for name, count in self.waiting.items() if name.startswith(f"{each.service}.retry."))
+        return self.waiting.get(each.queue, 0) + sum(retries)
+
+    def _hope(self, each: Subscription) -> str:
+        lying = self._lying(each)
+        return f"; {lying} messages wait in its queues, so it may still come." if lying else "."
+
+    def _examine_message(self, each: Subscription, row: Row, report: Report) -> None:
         kind = kind_due(row["event_type"], row["payload"]) if self.mailbox else None
         if kind is None or self.mailbox is None:
             return
         order_id = str(row["order_id"])
-        if not any(is_filed(self.mailbox, order_id, each) for each in dict.fromkeys((kind, *kind.silenced_by))):
-            text = (
-                f"order {order_id}: {row['event_type']} {row['event_id']} was published, but there is no {kind} mail."
-            )
-            told = {"source": service, "event_id": str(row["event_id"]), "event_type": row["event_type"]}
-            report.add(TOLD, text, order_id=order_id, kind=str(kind), **told)
+        if not any(is_filed(self.mailbox, order_id, one) for one in dict.fromkeys((kind, *kind.silenced_by))):
+            text = f"order {order_id}: {each.event} {row['event_id']} was published, but there is no {kind} mail"
+            told = {"source": each.source, "event_id": str(row["event_id"]), "event_type": each.event}
+            told |= {"kind": str(kind), "queue": each.queue}
+            report.add(TOLD, text + self._hope(each), order_id=order_id, **told, waiting=self._lying(each))
 
     def examine_products(self, connections: Connections, report: Report) -> None:
         """The events about products, and the copy of the catalogue they keep."""

@@ -98,7 +98,7 @@ class Report:
             count = self.counts[check.name]
             if not count:
                 continue
-            lines.append(f"WRONG  {check.name}  ({count})\n  {check.sentence}")
+            lines.append(f"WRONG  {check.name}  ({count})\n  It must be so: {check.sentence}")
             lines += [f"    {finding.text}" for finding in self.kept[check.name][:MOST_PRINTED]]
             if count > MOST_PRINTED:
                 lines.append(f"    ... and {count - MOST_PRINTED} more; --json lists them.")

@@ -33,7 +33,7 @@ class TestBroker:
         (finding,) = self.report(bench).kept["broker.no_dead_letters"]
 
         assert finding.order_id == order_id
-        assert "after 5 tries: NotFound: reason 4. ./oms dead-letters show " in finding.text
+        assert "after 5 tries: NotFound: reason 4. See ./oms dead-letters show " in finding.text
 
     def test_names_a_queue_that_nobody_reads(self, bench: Bench) -> None:
         """And how many messages wait there."""
