@@ -162,11 +162,12 @@ class QueueConsumer(StockQueueConsumer):
     def _check_topology(self, connection: Any) -> None:
         """Raise ConnectionError, to try again in a second, until everything this service needs exists."""
         queues = [each.queue for each in self._providers if not getattr(each, "declares_its_queue", False)]
-        self.missing = [f"queue {queue.name}" for queue in queues if not self._exists(connection, queue)]
         exchanges = [Exchange(name, passive=True) for name in sorted(self.required_exchanges)]
-        self.missing += [f"exchange {each.name}" for each in exchanges if not self._exists(connection, each)]
-        if self.missing:
-            log.warning("topology_missing", missing=self.missing)
+        missing = [f"queue {queue.name}" for queue in queues if not self._exists(connection, queue)]
+        missing += [f"exchange {each.name}" for each in exchanges if not self._exists(connection, each)]
+        self.missing = missing  # as a whole: a probe may look at any moment
+        if missing:
+            log.warning("topology_missing", missing=missing)
             raise ConnectionError("the topology is not complete")
 
     @staticmethod
