@@ -18,7 +18,7 @@ from services.chassis.denials import Denials
 from services.chassis.errors import Unavailable
 from services.chassis.http import PUBLIC, Request, Response, http, idempotency_key, json_object, reply, tagged
 from services.chassis.probes import Probes
-from services.chassis.rpc import RpcProxy
+from services.chassis.rpc_proxy import RpcProxy
 
 PathValues = ParamSpec("PathValues")
 Handler = Callable[Concatenate["GatewayService", Request, PathValues], Response]

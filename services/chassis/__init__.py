@@ -6,6 +6,7 @@ Rooms, lowest first; each imports only from rooms below it, which the build chec
 - ``broker`` (publishing) · ``consumer`` ``database`` ``repository`` ``invariants`` ``letter``
 - ``redelivery`` ``outbox`` ``auth`` ``cache``
 - ``relay`` ``inbox`` · ``work``
-- ``rpc`` ``messaging`` ``journey`` ``evidence`` ``migrations`` ``denials`` ``worker`` ``timer`` · ``dead_letters``
+- ``rpc_proxy`` ``messaging`` ``journey`` ``evidence`` ``migrations`` ``denials`` ``worker`` ``timer`` · ``rpc``
+- ``dead_letters``
 - ``problems`` · ``http_body`` · ``http_app`` ``http_protocol`` · ``http_server`` · ``http`` · ``probes`` · ``topology``
 """

@@ -20,6 +20,9 @@ ROLES: Final = ("customer", "staff", "admin")
 
 ALGORITHM: Final = "HS256"
 TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the type that RFC 9068 gives access tokens
+AUTH_TOKEN: Final = "auth_token"  # noqa: S105 - a key
+"""Where a worker's context has the bearer token of its caller."""
+
 REQUIRED_CLAIMS: Final = ("iss", "aud", "sub", "role", "jti", "fam", "iat", "nbf", "exp")
 LONGEST_TOKEN: Final = 2048
 LONGEST_LIFETIME: Final = timedelta(days=1)
@@ -93,7 +96,7 @@ class Caller(Provider[Principal]):
     def get_dependency(self, worker_ctx: Any) -> Principal:
         """Who calls. Never raises: an entrypoint that asks nothing of the caller is open to anyone."""
         try:
-            return verify_token(worker_ctx.data.get("auth_token"), self.container.config)
+            return verify_token(worker_ctx.data.get(AUTH_TOKEN), self.container.config)
         except Unauthenticated as refusal:
             return Stranger(refusal)
 

@@ -21,6 +21,7 @@ from werkzeug.wrappers import Request as WerkzeugRequest
 from werkzeug.wrappers import Response
 
 from services.chassis import http_body, metrics
+from services.chassis.auth import AUTH_TOKEN
 from services.chassis.logs import bound, get_logger
 from services.chassis.problems import CONTENT_TYPE, SECURITY_HEADERS, Refusal, document, refusal_of
 from services.chassis.tracing import CORRELATION, TRACEPARENT, sane_correlation_id, sane_traceparent
@@ -66,7 +67,7 @@ class Request(WerkzeugRequest):
         """What travels with every RPC this request causes."""
         context = {CORRELATION: self.request_id}
         if self.bearer_token is not None:
-            context["auth_token"] = self.bearer_token
+            context[AUTH_TOKEN] = self.bearer_token
         if traceparent := sane_traceparent(self.environ.get("HTTP_TRACEPARENT")):
             context[TRACEPARENT] = traceparent
         return context

@@ -16,7 +16,8 @@ from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Extension
 from services.chassis.broker import RPC_EXCHANGE
 from services.chassis.dead_letters import DeadLetters
 from services.chassis.messaging import EventHandler
-from services.chassis.rpc import Rpc, RpcProxy
+from services.chassis.rpc import Rpc
+from services.chassis.rpc_proxy import RpcProxy
 from services.chassis.work import UnitOfWork
 
 OPERATOR: Final = "operator"

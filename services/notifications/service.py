@@ -23,7 +23,8 @@ from services.chassis.errors import ServiceError
 from services.chassis.journey import STEP
 from services.chassis.messaging import event_handler
 from services.chassis.probes import Probes
-from services.chassis.rpc import RpcProxy, rpc
+from services.chassis.rpc import rpc
+from services.chassis.rpc_proxy import RpcProxy
 from services.notifications.clients import Outlets
 from services.notifications.models import Message, Notice, notice_of
 from services.notifications.repository import SentRepository

@@ -27,7 +27,8 @@ from services.chassis.journey import list_steps
 from services.chassis.messaging import event_handler
 from services.chassis.metrics import SAGA_SECONDS
 from services.chassis.probes import Probes
-from services.chassis.rpc import RpcProxy, rpc
+from services.chassis.rpc import rpc
+from services.chassis.rpc_proxy import RpcProxy
 from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
 from services.orders.models import Order

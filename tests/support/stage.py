@@ -27,7 +27,8 @@ from services.chassis.errors import (
 from services.chassis.http import Request, Response, http, reply
 from services.chassis.messaging import event_handler
 from services.chassis.probes import Probes
-from services.chassis.rpc import RpcProxy, rpc
+from services.chassis.rpc import rpc
+from services.chassis.rpc_proxy import RpcProxy
 from services.chassis.work import UnitOfWork, Work
 
 KINDS = {kind.__name__: kind for kind in (NotFound, Conflict, InvalidInput, Unauthenticated, Forbidden, Unavailable)}

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.chassis.rpc import BUDGET
+from services.chassis.rpc_proxy import BUDGET
 from tests.support.stage import KINDS
 from tests.support.theatre import Theatre
 from tests.support.until import wait_until

@@ -21,7 +21,7 @@ from events import (
 from services.chassis.auth import Principal, issue_token
 from services.chassis.errors import NotFound, Unavailable
 from services.chassis.probes import Probes
-from services.chassis.rpc import RpcProxy
+from services.chassis.rpc_proxy import RpcProxy
 from services.chassis.work import Delivery
 from services.notifications.service import NotificationsService
 from tests.support.fakes import Instance

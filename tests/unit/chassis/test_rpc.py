@@ -7,7 +7,8 @@ from eventlet.event import Event as Signal
 
 from services.chassis import wire
 from services.chassis.errors import Conflict, TimedOut, Unavailable
-from services.chassis.rpc import INTERNAL, ReplyListener, RpcProxy, _budget, _context, _encode_answer
+from services.chassis.rpc import INTERNAL, _budget, _context, _encode_answer
+from services.chassis.rpc_proxy import ReplyListener, RpcProxy
 
 
 def a_reply(correlation_id: object, body: bytes) -> Any:
