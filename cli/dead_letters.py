@@ -168,8 +168,10 @@ def discard(queues: Sequence[DeadLetterQueue], wanted: Wanted, args: argparse.Na
         raise Trouble('A letter is thrown away for a reason: --reason "...".')
     queue, letter = only(queues, wanted)
     write_down(current(), "discarded", letter, reason)
-    if not queue.discard(Wanted(id=letter.id), MOST):
-        raise Trouble(f"The dead letter {letter.id} is gone: somebody else has it.")
+    if not queue.discard(Wanted(id=letter.id), getpass.getuser(), reason, MOST):
+        raise Trouble(
+            f"The dead letter {letter.id} was not discarded: somebody else has it, or ./oms topology --apply."
+        )
     print(f"{letter.id} discarded: {letter.event} for {letter.handler or letter.queue}.")
     return 0
 

@@ -1,6 +1,6 @@
 """What must hold in the broker: everything exists, every queue has its service, and nothing was given up."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,12 +30,8 @@ class Found:
 
     waiting: dict[str, int] = field(default_factory=dict)
     """How many messages lie in each queue."""
-    letters: tuple[DeadLetter, ...] = ()
-
-    @property
-    def given_up(self) -> frozenset[tuple[str, str]]:
-        """Event and handler of every dead letter."""
-        return frozenset((letter.event_id, letter.handler) for letter in self.letters)
+    given_up: frozenset[tuple[str, str]] = frozenset()
+    """Event and handler of every dead letter, and of every one that somebody threw away."""
 
 
 def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
@@ -50,13 +46,15 @@ def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
             report.add(COMPLETE, f"{missing} is missing: ./oms topology --apply makes it.", missing=missing)
         with connected(places.operator_url) as connection:
             waiting = examine_queues(connection, topology, report)
-            letters = tuple(list_letters(connection, topology))
+            queues = [DeadLetterQueue(connection, service) for service in letter_services(topology)]
+            letters = [letter for queue in queues for letter in queue.list_letters(Wanted(), MOST_LETTERS)]
+            discarded = [letter for queue in queues for letter in queue.list_discarded(MOST_LETTERS)]
     except Trouble as trouble:
         report.add(ANSWERS, str(trouble))
         return Found()
     for letter in letters:
         report.add(NO_LETTERS, described(letter), **snake(letter))
-    return Found(waiting, letters)
+    return Found(waiting, frozenset((letter.event_id, letter.handler) for letter in (*letters, *discarded)))
 
 
 def examine_queues(connection: AmqpConnection, topology: Topology, report: Report) -> dict[str, int]:
@@ -90,15 +88,10 @@ def list_missing(broker: Broker, vhost: str, topology: Topology) -> Iterator[str
             yield f"The binding of {each.queue} to {each.exchange} ({each.routing_key or 'all'})"
 
 
-def list_letters(connection: AmqpConnection, topology: Topology) -> Iterator[DeadLetter]:
-    """Every dead letter of every service."""
-    for service in letter_services(queue.name for queue in topology.queues):
-        yield from DeadLetterQueue(connection, service).list_letters(Wanted(), MOST_LETTERS)
-
-
-def letter_services(queues: Iterable[str]) -> list[str]:
+def letter_services(topology: Topology) -> list[str]:
     """The services that have dead letters."""
-    return [name.removesuffix(".dead-letters") for name in queues if name.endswith(".dead-letters")]
+    names = (queue.name for queue in topology.queues)
+    return [name.removesuffix(".dead-letters") for name in names if name.endswith(".dead-letters")]
 
 
 def described(letter: DeadLetter) -> str:

@@ -3,7 +3,8 @@
 They lie in the queue ``<service>.dead-letters``. Whoever looks takes them without acknowledging and puts them back in
 the same order, so looking changes nothing; while somebody looks, somebody else may find some missing. A replay is
 published to ``<service>.redeliver`` under its queue's name, confirmed, and only then acknowledged: a crash between the
-two leaves it delivered and here, which is safe, because a handler answers an event once.
+two leaves it delivered and here, which is safe, because a handler answers an event once. What is thrown away moves to
+``<service>.discarded``, where it is kept for a while as evidence that somebody decided so.
 
 :class:`DeadLetterQueue` does it over any connection; ``./oms dead-letters`` uses it with the operator's. A service that
 is decorated :func:`with_dead_letters` offers the same over RPC, to staff.
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeVar
 import eventlet
 from amqp import Channel
 from amqp import Connection as AmqpConnection
+from amqp.basic_message import Message
 from amqp.exceptions import AMQPError
 from amqp.exceptions import NotFound as NoSuchQueue
 
@@ -68,12 +70,17 @@ class DeadLetterQueue:
     def count(self) -> int:
         """How many there are."""
         with self._channel() as channel:
-            return self._count(channel)
+            return self._count(channel, self.queue)
 
     def list_letters(self, wanted: Wanted, most: int = MOST) -> list[DeadLetter]:
         """The first of those that are wanted, oldest first."""
         with self._channel() as channel:
-            return [letter for _, letter in self._taken(channel, most) if wanted.matches(letter)]
+            return [letter for _, letter in self._taken(channel, self.queue, most) if wanted.matches(letter)]
+
+    def list_discarded(self, most: int = MOST) -> list[DeadLetter]:
+        """The first of those that were thrown away, oldest first."""
+        with self._channel() as channel:
+            return [letter for _, letter in self._taken(channel, f"{self.service}.discarded", most)]
 
     def replay(self, wanted: Wanted, most: int = MOST, tell: Callable[[DeadLetter, bool], None] | None = None) -> int:
         """Deliver those that are wanted once more; how many. ``tell`` hears of each whether a queue took it.
@@ -83,29 +90,20 @@ class DeadLetterQueue:
         """
         done = 0
         with self._channel() as channel:
-            unroutable: list[str] = []
-            channel.confirm_select()
-            channel.events["basic_return"].add(lambda *_: unroutable.append(""))
-            for tag, letter in self._taken(channel, most):
-                if not wanted.matches(letter):
-                    continue
-                unroutable.clear()
-                channel.basic_publish_confirm(letter.again(), f"{self.service}.redeliver", letter.queue, mandatory=True)
-                taken = not unroutable
-                if taken:
-                    self._remove(channel, tag)
-                    done += 1
-                if tell:
-                    tell(letter, taken)
+            for tag, letter in self._taken(channel, self.queue, most):
+                if wanted.matches(letter):
+                    taken = self._moved(channel, tag, letter.again(), "redeliver", letter.queue)
+                    done += taken
+                    if tell:
+                        tell(letter, taken)
         return done
 
-    def discard(self, wanted: Wanted, most: int = MOST) -> list[DeadLetter]:
-        """Throw those away that are wanted; what they were."""
+    def discard(self, wanted: Wanted, by: str, reason: str, most: int = MOST) -> list[DeadLetter]:
+        """Throw those away that are wanted, for the reason that ``by`` has; what they were."""
         gone = []
         with self._channel() as channel:
-            for tag, letter in self._taken(channel, most):
-                if wanted.matches(letter):
-                    self._remove(channel, tag)
+            for tag, letter in self._taken(channel, self.queue, most):
+                if wanted.matches(letter) and self._moved(channel, tag, letter.discarded(by, reason), "discarded", ""):
                     gone.append(letter)
         return gone
 
@@ -113,6 +111,8 @@ class DeadLetterQueue:
     def _channel(self) -> Iterator[Channel]:
         channel = self._connection.channel()
         channel.auto_decode = False
+        channel.confirm_select()
+        channel.events["basic_return"].add(self._note_return)
         self._held: dict[int, None] = {}
         try:
             yield channel
@@ -122,22 +122,30 @@ class DeadLetterQueue:
             with suppress(AMQPError, OSError):
                 channel.close()
 
-    def _taken(self, channel: Channel, most: int) -> Iterator[tuple[int, DeadLetter]]:
-        """The letters that lie here now, each with its tag; what is not removed goes back in the end."""
-        for _ in range(min(most, self._count(channel))):
-            message = channel.basic_get(self.queue)
+    def _taken(self, channel: Channel, queue: str, most: int) -> Iterator[tuple[int, DeadLetter]]:
+        """The letters that lie there now, each with its tag; what is not moved goes back in the end."""
+        for _ in range(min(most, self._count(channel, queue))):
+            message = channel.basic_get(queue)
             if message is None:
                 return
             self._held[message.delivery_tag] = None
             yield message.delivery_tag, DeadLetter.read(self.service, message)
 
-    def _remove(self, channel: Channel, tag: int) -> None:
-        channel.basic_ack(tag)
-        del self._held[tag]
+    def _moved(self, channel: Channel, tag: int, message: Message, exchange: str, routing_key: str) -> bool:
+        """Whether a queue has taken the message, which is then gone from here."""
+        self._returned = False
+        channel.basic_publish_confirm(message, f"{self.service}.{exchange}", routing_key, mandatory=True)
+        if not self._returned:
+            channel.basic_ack(tag)
+            del self._held[tag]
+        return not self._returned
 
-    def _count(self, channel: Channel) -> int:
+    def _note_return(self, *_: object) -> None:
+        self._returned = True
+
+    def _count(self, channel: Channel, queue: str) -> int:
         try:
-            return int(channel.queue_declare(self.queue, passive=True).message_count)
+            return int(channel.queue_declare(queue, passive=True).message_count)
         except NoSuchQueue:
             return 0
 
@@ -230,7 +238,7 @@ def discard_dead_letter(self: Any, letter_id: str, body: Mapping[str, Any]) -> d
     self.caller.require("admin")
     wanted, reason = _one(letter_id), DISCARDING.read(body)["reason"]
     with self.dead_letters.open() as letters:
-        gone = letters.discard(wanted)
+        gone = letters.discard(wanted, str(self.caller.user_id), reason)
     if not gone:
         raise _unknown()
     for letter in gone:

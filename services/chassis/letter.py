@@ -144,8 +144,18 @@ class DeadLetter:
         entry = {"failedAt": self.failed_at, "kind": self.kind, "reason": self.reason, "attempts": self.attempts}
         entry["replayedAt"] = datetime.now(UTC).isoformat()
         kept[HISTORY] = json.dumps([*self.history, entry][-LONGEST_HISTORY:])
+        return self._copy(kept)
+
+    def discarded(self, by: str, reason: str) -> Message:
+        """The message as it lies here, with who threw it away and why."""
+        kept = {name: value for name, value in self.headers.items() if name not in _OF_THE_BROKER}
+        kept |= {"x-oms-queue": self.queue, "x-oms-handler": self.handler, "x-oms-failed-at": self.failed_at}
+        kept |= {"x-oms-discarded-at": datetime.now(UTC).isoformat(), "x-oms-discarded-by": by}
+        return self._copy(kept | {"x-oms-discarded-because": reason})
+
+    def _copy(self, headers: Mapping[str, Any]) -> Message:
         properties = {name: self.properties[name] for name in _KEPT_PROPERTIES if name in self.properties}
-        return Message(self.body, application_headers=kept, delivery_mode=2, **properties)
+        return Message(self.body, application_headers=dict(headers), delivery_mode=2, **properties)
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -27,6 +27,9 @@ DELIVERY_LIMIT: Final = 100
 LOOKS: Final = 10**9
 """How often dead letters may be looked at, each look being a delivery: RabbitMQ 4 would drop them after 20."""
 
+DISCARDED_MS: Final = 45 * 24 * 3600 * 1000
+"""How long a discarded dead letter is kept: longer than anybody asks what became of its event."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -166,6 +169,7 @@ def _exchanges(wiring: Wiring, delays_ms: Sequence[int]) -> Iterator[Exchange]:
         yield Exchange(f"{wiring.name}.events", "topic")
     if _consumes(wiring):
         yield Exchange(f"{wiring.name}.dead-letters", "fanout")
+        yield Exchange(f"{wiring.name}.discarded", "fanout")
         yield Exchange(f"{wiring.name}.redeliver", "direct")
         for delay in delays_ms:
             yield Exchange(f"{wiring.name}.retry.{delay}", "fanout")
@@ -180,7 +184,9 @@ def _queues(wiring: Wiring, delays_ms: Sequence[int]) -> Iterator[Queue]:
     if wiring.methods:
         yield Queue(f"rpc-{wiring.name}", arguments={"x-queue-type": "classic"})
     if _consumes(wiring):
-        yield Queue(f"{wiring.name}.dead-letters", arguments=quorum | {"x-delivery-limit": LOOKS})
+        looked_at = quorum | {"x-delivery-limit": LOOKS}
+        yield Queue(f"{wiring.name}.dead-letters", arguments=looked_at)
+        yield Queue(f"{wiring.name}.discarded", arguments=looked_at | {"x-message-ttl": DISCARDED_MS})
         for delay in delays_ms:
             waits = {"x-message-ttl": delay, "x-dead-letter-exchange": f"{wiring.name}.redeliver"}
             yield Queue(f"{wiring.name}.retry.{delay}", arguments=quorum | moves_safely | waits)
@@ -194,6 +200,7 @@ def _bindings(wiring: Wiring, delays_ms: Sequence[int]) -> Iterator[Binding]:
         yield Binding(RPC_EXCHANGE, f"rpc-{wiring.name}", f"{wiring.name}.*")
     if _consumes(wiring):
         yield Binding(f"{wiring.name}.dead-letters", f"{wiring.name}.dead-letters")
+        yield Binding(f"{wiring.name}.discarded", f"{wiring.name}.discarded")
         for delay in delays_ms:
             yield Binding(f"{wiring.name}.retry.{delay}", f"{wiring.name}.retry.{delay}")
 
@@ -213,7 +220,7 @@ def _user(wiring: Wiring, all_of_them: Sequence[Wiring]) -> User:
     if _consumes(wiring):
         writes += [rf"{name}\.retry\.[0-9]+", rf"{name}\.dead-letters"]
     if wiring.shows_dead_letters:
-        writes.append(rf"{name}\.redeliver")
+        writes += [rf"{name}\.redeliver", rf"{name}\.discarded"]
         reads.append(rf"{name}\.dead-letters")
     if answers:
         reads.append(f"rpc-{name}")
@@ -235,6 +242,7 @@ def _user(wiring: Wiring, all_of_them: Sequence[Wiring]) -> User:
 def _operator(wirings: Sequence[Wiring]) -> User:
     """Who may dispatch events by hand, and see to dead letters."""
     writes = [rf"{re.escape(each.name)}\.events" for each in wirings if each.publishes]
-    writes += [rf"{re.escape(each.name)}\.redeliver" for each in wirings if _consumes(each)]
-    reads = [rf"{re.escape(each.name)}\.dead-letters" for each in wirings if _consumes(each)]
+    consumers = [re.escape(each.name) for each in wirings if _consumes(each)]
+    writes += [rf"{name}\.{where}" for name in consumers for where in ("redeliver", "discarded")]
+    reads = [rf"{name}\.{where}" for name in consumers for where in ("dead-letters", "discarded")]
     return User(OPERATOR, "^$", _any_of(writes), _any_of(reads))

@@ -203,6 +203,8 @@ class TestDiscard:
         assert [each.order_id for each in bench.letters()] == [kept]
         (entry,) = map(json.loads, (bench.folder / "logs" / "dead-letters.log").read_text().splitlines())
         assert (entry["action"], entry["reason"]) == ("discarded", "sent by mistake")
+        moved = bench.take("payments.discarded")
+        assert moved.properties["application_headers"]["x-oms-discarded-because"] == "sent by mistake"
         assert entry["letter"]["payload"]["number"] == 1
 
     def test_wants_a_reason(self, bench: Bench) -> None:

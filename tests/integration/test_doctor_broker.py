@@ -1,5 +1,6 @@
 """The doctor looks into the broker: what is missing there, what nobody reads, what was given up."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from cli.doctor_broker import examine_broker
 from cli.doctor_places import Places
 from cli.doctor_report import Report
 from cli.servers.vhosts import Vhost
+from services.chassis.dead_letters import DeadLetterQueue, Wanted
 from tests.support.letters import QUEUE, Bench
 
 
@@ -34,6 +36,20 @@ class TestBroker:
 
         assert finding.order_id == order_id
         assert "after 5 tries: NotFound: reason 4. See ./oms dead-letters show " in finding.text
+
+    def test_takes_a_discarded_letter_for_settled(self, bench: Bench) -> None:
+        """Somebody decided that its event needs no answer."""
+        bench.bury(4)
+        (letter,) = bench.letters()
+        with closing(bench.connect(bench.operator_url)) as connection:
+            DeadLetterQueue(connection, "payments").discard(Wanted(id=letter.id), "ada", "not needed")
+        report = Report()
+
+        for _ in range(2):
+            found = examine_broker(Places({}, bench.operator_url, bench.vhost.management), bench.topology, report)
+
+        assert report.counts["broker.no_dead_letters"] == 0
+        assert found.given_up == {(letter.message_id, letter.handler)}
 
     def test_names_a_queue_that_nobody_reads(self, bench: Bench) -> None:
         """And how many messages wait there."""
