@@ -193,8 +193,7 @@ class TransientPublisher(SharedExtension):
     def stop(self) -> None:
         """Close the connection."""
         self._stopped = True
-        connection, self._connection, self._channel = self._connection, None, None
-        drop(connection)
+        self._throw_away()
 
     kill = stop
 
@@ -223,17 +222,19 @@ class TransientPublisher(SharedExtension):
         try:
             yield
         except BaseException:
-            connection, self._connection, self._channel = self._connection, None, None
-            drop(connection)
+            self._throw_away()
             raise
+
+    def _throw_away(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        drop(connection)
 
     def _open(self) -> Channel:
         if self._channel is not None:
             try:
                 self._read()
             except FAILURES:
-                connection, self._connection, self._channel = self._connection, None, None
-                drop(connection)
+                self._throw_away()
         if self._channel is None:
             self._connection = connect(self.container.config, self.container.config["HEARTBEAT"])
             self._channel = self._connection.channel()
