@@ -1,8 +1,7 @@
 """``./oms shell``: Nameko's shell on the running cluster, with the event classes at hand.
 
-It is the broker user ``operator``, who may write to every ``.events`` exchange and to nothing else; so ``n`` dispatches
-events but calls no RPC (Nameko's own shell wants to declare a reply queue, which is not an operator's business). An
-event that no queue is bound for is an error here, not lost.
+It is the broker user ``operator``, who may write to every ``.events`` exchange and call nobody; so ``n`` dispatches
+events but calls no RPC. An event that no queue is bound for is an error here, not lost.
 """
 
 import argparse

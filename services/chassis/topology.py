@@ -21,6 +21,7 @@ from services.chassis.rpc_proxy import RpcProxy
 from services.chassis.work import UnitOfWork
 
 OPERATOR: Final = "operator"
+_SHELL_REPLIES: Final = r"rpc\.reply-standalone_rpc_proxy-[0-9a-f-]+"
 DELIVERY_LIMIT: Final = 100
 """After so many crashes in mid-handling the broker itself gives a message up; failures are counted by the chassis."""
 
@@ -240,9 +241,14 @@ def _user(wiring: Wiring, all_of_them: Sequence[Wiring]) -> User:
 
 
 def _operator(wirings: Sequence[Wiring]) -> User:
-    """Who may dispatch events by hand, and see to dead letters."""
+    """Who may dispatch events by hand, and see to dead letters.
+
+    ``nameko shell`` declares a reply queue and the RPC exchange before it says a word, so that must succeed; calling is
+    not the operator's business all the same.
+    """
+    configures = [_SHELL_REPLIES, RPC_EXCHANGE]
     writes = [rf"{re.escape(each.name)}\.events" for each in wirings if each.publishes]
     consumers = [re.escape(each.name) for each in wirings if _consumes(each)]
     writes += [rf"{name}\.{where}" for name in consumers for where in ("redeliver", "discarded")]
     reads = [rf"{name}\.{where}" for name in consumers for where in ("dead-letters", "discarded")]
-    return User(OPERATOR, "^$", _any_of(writes), _any_of(reads))
+    return User(OPERATOR, _any_of(configures), _any_of([*writes, _SHELL_REPLIES]), _any_of([*reads, *configures]))

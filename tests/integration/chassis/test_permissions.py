@@ -8,6 +8,7 @@ import pytest
 from amqp import Channel
 from amqp.basic_message import Message
 from amqp.exceptions import AccessRefused, NotAllowed
+from nameko.standalone.rpc import ClusterRpcProxy
 
 from tests.support.theatre import EVENT, QUEUE, Theatre
 
@@ -63,6 +64,14 @@ class TestAllowed:
         own = channel("teller")
         own.queue_declare("rpc.reply-teller-0-0", exclusive=True)
         own.queue_bind("rpc.reply-teller-0-0", RPC, "reply.teller.0-0")
+
+    def test_nameko_shell_opens_for_the_operator(self, stage: Theatre) -> None:
+        """It makes its reply queue first, whether anybody calls or not."""
+        proxy = ClusterRpcProxy({"AMQP_URI": stage.amqp_url("operator")})
+
+        assert proxy.start() is not None
+
+        proxy.stop()
 
 
 class TestRefused:
