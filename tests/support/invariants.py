@@ -1,7 +1,7 @@
 """The invariants of the saga, asked over the four databases, the processor's book and the mailbox.
 
-``INSIDE`` holds at any instant: one query per sentence, in one database, whose rows are what breaks it. The functions
-below hold when everything is quiet: they join what several databases say, in Python, for nobody may join them in SQL.
+``INSIDE`` are the queries of the services' own ``invariants.py``; those that hold at any instant are asked. The rest
+holds when everything is quiet: it joins what several databases say, in Python, for nobody may join them in SQL.
 """
 
 from collections import defaultdict
@@ -13,49 +13,21 @@ from uuid import UUID
 
 import events
 from services.chassis import wire
+from services.chassis.invariants import Breach, Invariant
 from services.chassis.topology import Subscription
+from services.inventory import invariants as inventory
 from services.notifications.models import NOTICES, Kind, notice_of
+from services.orders import invariants as orders
+from services.payments import invariants as payments
 
 Row = Mapping[str, Any]
 Read = Callable[[str, str], Sequence[Row]]
 """``read("orders", query)``: the rows of a query in that service's database."""
 
-INSIDE: Final[Mapping[tuple[str, str], str]] = {
-    ("inventory", "reserved is not between 0 and on hand"): """
-        SELECT id FROM products WHERE NOT (0 <= reserved AND reserved <= on_hand)""",
-    ("inventory", "reserved is not the sum of the reserved items"): """
-        SELECT id FROM products WHERE reserved <> (
-            SELECT coalesce(sum(quantity), 0) FROM reservation_items JOIN reservations USING (order_id)
-            WHERE product_id = products.id AND status = 'reserved')""",
-    ("inventory", "on hand is not the sum of its ledger"): """
-        SELECT id FROM products WHERE on_hand <> (
-            SELECT coalesce(sum(delta), 0) FROM ledger
-            WHERE product_id = products.id AND kind IN ('received', 'adjusted', 'shipped'))""",
-    ("inventory", "reserved is not the sum of its ledger"): """
-        SELECT id FROM products WHERE reserved <> (
-            SELECT coalesce(sum(delta), 0) FROM ledger
-            WHERE product_id = products.id AND kind IN ('reserved', 'released', 'shipped'))""",
-    ("orders", "the total is not the sum of the lines"): """
-        SELECT id FROM orders WHERE total_cents <> (
-            SELECT sum(quantity * unit_price_cents) FROM order_items WHERE order_id = orders.id)""",
-    ("orders", "the history does not end in the order's status"): """
-        SELECT id FROM orders WHERE status IS DISTINCT FROM (
-            SELECT to_status FROM order_history WHERE order_id = orders.id ORDER BY number DESC LIMIT 1)""",
-    ("orders", "left a terminal state"): """
-        SELECT order_id AS id FROM order_history
-        WHERE from_status IN ('Cancelled', 'Delivered') AND to_status <> from_status""",
-    ("payments", "refunded more than was charged"): """
-        SELECT refunds.key AS id FROM processor.refunds JOIN processor.charges USING (transaction_id)
-        WHERE refunds.amount_cents > charges.amount_cents""",
-    ("payments", "more than one charge"): """
-        SELECT split_part(key, ':', 1) AS id FROM processor.charges WHERE outcome = 'charged'
-        GROUP BY 1 HAVING count(*) > 1""",
-} | {
-    (service, "one outcome has two event ids"): """
-        SELECT order_id AS id FROM outbox
-        WHERE event_type IN ('InventoryReleasedEvent', 'PaymentVoidedEvent', 'PaymentRefundedEvent')
-        GROUP BY order_id, event_type HAVING count(DISTINCT event_id) > 1"""
-    for service in ("inventory", "payments")
+INSIDE: Final[Mapping[str, Sequence[Invariant]]] = {
+    "orders": orders.INVARIANTS,
+    "inventory": inventory.INVARIANTS,
+    "payments": payments.INVARIANTS,
 }
 
 LIVE: Final = ("Confirmed", "Shipped", "Delivered")
@@ -136,9 +108,11 @@ def _mail(file: Path) -> tuple[UUID, str]:
 def check_inside(read: Read) -> list[str]:
     """What is wrong inside one database, at any instant."""
     return [
-        f"{service}: {sentence}: {row['id']}"
-        for (service, sentence), query in INSIDE.items()
-        for row in read(service, query)
+        f"{invariant.name}: {Breach(invariant, row).text}"
+        for service, invariants in INSIDE.items()
+        for invariant in invariants
+        if not invariant.when_quiet
+        for row in read(service, invariant.query)
     ]
 
 
