@@ -19,10 +19,11 @@ from services.chassis.broker import RPC_EXCHANGE, Message, TransientPublisher
 from services.chassis.consumer import QueueConsumer, RawMessage
 from services.chassis.container import EXPIRES_AT
 from services.chassis.errors import InvalidInput, NotFound, ServiceError, TimedOut, Unavailable
+from services.chassis.lateness import Lateness
 from services.chassis.logs import get_logger
 from services.chassis.metrics import RPC_SERVER_SECONDS
 from services.chassis.redelivery import Failure, Redelivery
-from services.chassis.rpc_proxy import BUDGET, TRAVELS
+from services.chassis.rpc_proxy import BUDGET, LEFT_AT, TRAVELS
 
 log = get_logger(__name__)
 
@@ -43,6 +44,7 @@ class RpcConsumer(StockRpcConsumer):
         """Register for the queue, once for all methods."""
         if self.queue is None:
             self.queue: Any = Queue(f"rpc-{self.container.service_name}", no_declare=True)
+            self.lateness = Lateness()
             self.queue_consumer.register_provider(self)
             self._registered = True
 
@@ -62,6 +64,7 @@ class RpcConsumer(StockRpcConsumer):
 
     def _run(self, message: RawMessage) -> None:
         received: float = self.container.received_at()
+        late = self.lateness.of(message.properties["reply_to"], message.headers.get(LEFT_AT))
         if message.delivery_info.get("redelivered"):
             raise Unavailable(
                 "interrupted", "The service was interrupted and may have done it; look before you repeat."
@@ -76,7 +79,7 @@ class RpcConsumer(StockRpcConsumer):
         except IncorrectSignature as error:
             raise InvalidInput("malformed_call", "The arguments are not those of the method.") from error
         context: dict[str, Any] = _context(message.headers)
-        context[EXPIRES_AT] = received + _budget(message.headers)
+        context[EXPIRES_AT] = min(received, monotonic() - late) + _budget(message.headers)
         answer = partial(self.answer, message, received)
         self.container.spawn_worker(entrypoint, args, kwargs, context_data=context, handle_result=answer)
 

@@ -34,6 +34,9 @@ TRAVELS: Final = (AUTH_TOKEN, CORRELATION, TRACEPARENT)
 BUDGET: Final = "nameko.budget_ms"
 """How long the caller waits: a span and no time of day, since clocks differ."""
 
+LEFT_AT: Final = "nameko.left_at_ms"
+"""When the call left, by the caller's own clock: only the differences between its calls mean anything."""
+
 REPLY_QUEUE_TTL_MS: Final = 300_000
 
 
@@ -142,7 +145,8 @@ class MethodProxy:
 
     def call_async(self, *args: Any, **kwargs: Any) -> Reply:
         """Send the call now; ask for its result later."""
-        deadline = min(monotonic() + self._seconds, self._context.get(EXPIRES_AT, float("inf")))
+        left_at = monotonic()
+        deadline = min(left_at + self._seconds, self._context.get(EXPIRES_AT, float("inf")))
         milliseconds = int(seconds_left(deadline) * 1000)
         if milliseconds <= 0:
             raise TimedOut("deadline_passed", f"No time was left to ask {self.name}.", {"retry_after": 1})
@@ -152,7 +156,7 @@ class MethodProxy:
             exchange=RPC_EXCHANGE,
             routing_key=self.name,
             body=wire.encode({"args": args, "kwargs": kwargs}),
-            headers=headers | {BUDGET: milliseconds},
+            headers=headers | {BUDGET: milliseconds, LEFT_AT: int(left_at * 1000)},
             properties={
                 "reply_to": self.listener.routing_key,
                 "correlation_id": correlation_id,

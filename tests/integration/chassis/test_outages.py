@@ -133,6 +133,21 @@ class TestBrokerAway:
         wait_until(lambda: theatre.waiting() == 0)
         wait_until(lambda: theatre.ask_over_http("hi")[0] == 200)
 
+    def test_what_was_asked_while_it_was_frozen_is_not_done(self, theatre: Theatre, private_servers: Servers) -> None:
+        """It may take the call in when it goes on, and who asked was told to ask again."""
+
+        def done() -> float:
+            return theatre.teller.metric("oms_rpc_server_seconds_count", method="teller.answer", outcome="ok")
+
+        assert theatre.ask_over_http("hi")[0] == 200
+        before = done()
+        with frozen(private_servers, "rabbitmq"):
+            assert theatre.ask_over_http("hi")[0] == 503
+
+        wait_until(lambda: theatre.ask_over_http("hi")[0] == 200)
+        time.sleep(1)  # what it took in is handed on by now
+        assert done() == before + 1
+
     def test_dead_it_is_unavailable_at_once_and_loses_nothing(self, theatre: Theatre, private_servers: Servers) -> None:
         """Events in every state - in the outbox, in a queue, in a handler - are each seen once afterwards."""
         under_way = [str(each) for each in theatre.tell(*["sleep 0.05"] * 150)]

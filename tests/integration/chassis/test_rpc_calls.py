@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.chassis.rpc_proxy import BUDGET
+from services.chassis.rpc_proxy import BUDGET, LEFT_AT
 from tests.support.stage import KINDS
 from tests.support.theatre import Theatre
 from tests.support.until import wait_until
@@ -136,6 +136,22 @@ class TestAtMostOnce:
 
         assert (answer["error"]["exc_type"], answer["error"]["exc_args"][0]) == ("Unavailable", "expired")
         assert told(theatre, what) == 0
+
+    def test_a_call_that_was_held_up_on_its_way_is_not_run(self, theatre: Theatre) -> None:
+        """Measured by the calls before it; the next one, which came as fast as ever, is."""
+        late, punctual = str(uuid4()), str(uuid4())
+        with theatre.calls() as call:
+            answers = [
+                call.ask(
+                    "teller.tell",
+                    {"args": [what], "kwargs": {}},
+                    headers={BUDGET: 5000, LEFT_AT: int((time.monotonic() - held_up) * 1000)},
+                )
+                for what, held_up in (("first", 0), (late, 6), (punctual, 0))
+            ]
+
+        assert [answer["error"] and answer["error"]["exc_args"][0] for answer in answers] == [None, "expired", None]
+        assert (told(theatre, late), told(theatre, punctual)) == (0, 1)
 
     def test_a_call_that_was_interrupted_is_not_run_again(self, theatre: Theatre) -> None:
         """Its caller is told to look before repeating."""
