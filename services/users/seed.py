@@ -1,23 +1,76 @@
 """The first administrator, from configuration and never from a request.
 
-``python -m services.users.seed`` makes it in the database of ``DATABASE_URL`` from ``ADMIN_EMAIL`` and
-``ADMIN_PASSWORD``. Where there is an administrator already nothing changes, and any number may run at once.
+The service makes it when it starts with ``ADMIN_EMAIL`` and ``ADMIN_PASSWORD``; ``python -m services.users.seed`` makes
+it in the database of ``DATABASE_URL`` from the same two variables. Where there is an administrator already nothing
+changes, and any number may run at once.
 """
 
 import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
+import eventlet
+from nameko.exceptions import ConfigurationError
 from sqlalchemy import create_engine
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from services.chassis.database import engine_options
+from services.chassis.database import PASSING, engine_options
+from services.chassis.errors import InvalidInput
+from services.chassis.logs import get_logger
+from services.chassis.provider import Provider
 from services.users.models import Role, an_account
 from services.users.passwords import make_hasher
 from services.users.repository import UserRepository
 from services.users.schemas import REGISTRATION
+
+log = get_logger(__name__)
+
+RETRY_SECONDS: Final = 2.0
+
+
+class FirstAdministrator(Provider[None]):
+    """Makes the first administrator at the service's start, as soon as there is a database to keep it in."""
+
+    def setup(self) -> None:
+        """Refuse an address or a password that nobody could register with; without either nothing is made."""
+        config = self.container.config
+        self.email, self.password = str(config.get("ADMIN_EMAIL") or ""), str(config.get("ADMIN_PASSWORD") or "")
+        self.wanted = bool(self.email and self.password)
+        if self.wanted:
+            check(self.email, self.password)
+
+    def start(self) -> None:
+        """Make it beside everything else."""
+        if self.wanted:
+            self.container.spawn_managed_thread(self.make, identifier="first administrator")
+
+    def make(self) -> None:
+        """Try until the database answers and has its tables."""
+        config = self.container.config
+        while True:
+            try:
+                if seed(config["DB_URIS"]["users:Base"], self.email, self.password, config):
+                    log.info("first_administrator_made")
+            except (*PASSING, ProgrammingError) as error:
+                log.warning("first_administrator_waits", error=type(error).__name__)
+                eventlet.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def get_dependency(self, worker_ctx: Any) -> None:
+        """Nothing: workers have no business with it."""
+
+
+def check(email: str, password: str) -> None:
+    """Raise ConfigurationError that names the rule, unless somebody could register with these."""
+    try:
+        REGISTRATION.read({"email": email, "password": password})
+    except InvalidInput as error:
+        broken = ", ".join(f"ADMIN_{each['pointer'][1:].upper()}: {each['detail']}" for each in error.extra["errors"])
+        raise ConfigurationError(f"the first administrator cannot be made; {broken}") from None
 
 
 def seed(database_url: str, admin_email: str, admin_password: str, config: Mapping[str, Any] | None = None) -> bool:

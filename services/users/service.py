@@ -29,6 +29,7 @@ from services.users.schemas import (
     read_token_id,
     read_user_id,
 )
+from services.users.seed import FirstAdministrator
 from services.users.tokens import Tokens
 
 USER_CACHE_SECONDS: Final = 60
@@ -47,6 +48,7 @@ class UsersService:
 
     begin = UnitOfWork(Base, publishes=False)
     caller = Caller()
+    first_administrator = FirstAdministrator()
     cache = Cache()
     passwords = Passwords()
     tokens = Tokens()
