@@ -227,6 +227,7 @@ class Copies:
 
     def _bury(self, lost: dict[str, float]) -> None:
         with self.link.open() as redis, redis.pipeline(transaction=False) as pipeline:
+            pipeline.delete(*lost)  # a Redis that is full takes no tombstone, but it still forgets
             for name in lost:
                 pipeline.set(name, TOMBSTONE, ex=TOMBSTONE_SECONDS)
             pipeline.execute()

@@ -207,6 +207,16 @@ class TestCopies:
         assert copies.get_or_load("1", 10, Loader()) == "truth"
         assert copies.answers()
 
+    def test_a_full_redis_still_forgets(self, copies: Copies, valkey: Valkey) -> None:
+        """It takes no tombstone, and the other instances of the service see the outdated copy no more all the same."""
+        another = Copies(Link(valkey.url), "orders:copy:")
+        copies.get_or_load("1", 10, Loader("Pending"))
+        bare(valkey).config_set("maxmemory", 1)
+
+        copies.invalidate("1")
+
+        assert another.get_or_load("1", 10, Loader("Cancelled")) == "Cancelled"
+
 
 class TestWithoutRedis:
     """Gone, frozen or behind a wall that drops every packet."""
