@@ -9,7 +9,10 @@ import ast
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-ORDER = ["up", "demo", "status", "logs", "shell", "doctor", "dead-letters", "down", "topology", "prepare", "test", "lint"]
+ORDER = [
+    *("up", "demo", "status", "logs", "shell", "doctor", "dead-letters"),
+    *("reset", "down", "topology", "prepare", "test", "lint"),
+]
 TITLE = "oms - the order management system's one command"
 
 

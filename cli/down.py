@@ -1,13 +1,15 @@
 """``./oms down``: stops the cluster, services first, and leaves neither a process nor an open port."""
 
 import argparse
+from pathlib import Path
 
 from cli.files import locked
 from cli.progress import Progress
 from cli.servers.place import remove
 from cli.services import SERVICES
-from cli.state import State, current
+from cli.state import CHECKOUT, State, current
 from cli.supervision import Supervisor
+from cli.trouble import Trouble
 
 HELP = "stop everything; what was stored stays"
 
@@ -25,11 +27,21 @@ def run(args: argparse.Namespace) -> int:
     if not state.folder.exists():
         print("Nothing runs.")
         return 0
-    bring_down(state, Progress())
     if args.delete_everything:
-        remove(state.folder)
-        print(f"Removed {state.folder}.")
+        delete_everything(state, Progress())
+    else:
+        bring_down(state, Progress())
     return 0
+
+
+def delete_everything(state: State, progress: Progress) -> None:
+    """The cluster stopped and its folder gone; raises :class:`Trouble` when more than a cluster would go with it."""
+    folder = state.folder.resolve()
+    if any(kept.is_relative_to(folder) for kept in (CHECKOUT, Path.home().resolve())):
+        raise Trouble(f"{folder} holds more than a cluster and is not deleted. Set OMS_STATE to a folder of its own.")
+    bring_down(state, progress)
+    remove(state.folder)
+    progress.tell(f"removed {state.folder}")
 
 
 def bring_down(state: State, progress: Progress) -> None:
