@@ -41,6 +41,12 @@ def admin_password(state: State) -> str:
     return secret(state.secrets, "admin", 12)
 
 
+def previous_secret(state: State) -> str:
+    """The token secret that still counts while another is being replaced; there is one if a person wrote it down."""
+    file = state.secrets / "jwt-previous"
+    return file.read_text().strip() if file.exists() else ""
+
+
 def write_environment(state: State, instance: str, around: Surroundings, *, running: bool) -> bool:
     """Write the file of ``orders``, ``orders-2`` or ``operator``; answers whether it says something new."""
     file = state.environments / instance
@@ -73,6 +79,8 @@ def environment(state: State, instance: str, around: Surroundings, running: bool
         "MAILBOX_DIR": str(state.mailbox),
         "OMS_STATE": str(state.folder),
     }
+    if previous := previous_secret(state):
+        variables["JWT_SECRET_PREVIOUS"] = previous
     if user in around.database_urls:
         variables["DATABASE_URL"] = around.database_urls[user]
     if user != OPERATOR:

@@ -85,6 +85,20 @@ class TestEnvironment:
         assert write_environment(state, "orders", AROUND, running=False)
         assert not write_environment(state, "orders", AROUND, running=True)
 
+    def test_has_the_secret_that_is_being_replaced(self, state: State) -> None:
+        """While a person keeps it in a file; coming and going of that is a change, so the service starts again."""
+        write_environment(state, "orders", AROUND, running=False)
+        previous = state.secrets / "jwt-previous"
+        previous.write_text("the one before\n")
+
+        assert write_environment(state, "orders", AROUND, running=True)
+        assert read_environment(state, "orders")["JWT_SECRET_PREVIOUS"] == "the one before"
+
+        previous.unlink()
+
+        assert write_environment(state, "orders", AROUND, running=True)
+        assert "JWT_SECRET_PREVIOUS" not in read_environment(state, "orders")
+
     def test_gives_a_further_instance_its_own_port(self, state: State) -> None:
         """And the broker user and database of its service."""
         for instance in ("orders", "orders-2"):
