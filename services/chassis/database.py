@@ -35,9 +35,16 @@ _SERVER_SETTINGS: Final = {
 }
 
 
+READ_ONLY: Final = "25006"
+"""SQLSTATE read_only_sql_transaction: what a former primary answers until the connections reach the new one."""
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether another try may succeed."""
-    return isinstance(error, PASSING) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PASSING)
+    failed_over = getattr(error.orig, "pgcode", None) == READ_ONLY
+    return isinstance(error, PASSING) or error.connection_invalidated or failed_over
 
 
 def engine_options(pool_size: int, application_name: str = "oms") -> dict[str, Any]:

@@ -8,6 +8,7 @@ data, so they travel with every RPC it makes.
 from collections.abc import Mapping
 from functools import partial
 from hashlib import blake2b
+from time import monotonic
 from typing import Any, Final
 
 from eventlet.event import Event
@@ -17,6 +18,7 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
 from services.chassis import wire
+from services.chassis.container import EXPIRES_AT
 from services.chassis.errors import ServiceError
 from services.chassis.http_app import Request, problem
 from services.chassis.http_body import parse_object
@@ -47,6 +49,11 @@ class HttpEntrypoint(HttpRequestHandler):
         self.server.drain()
         super().stop()
 
+    @property
+    def seconds(self) -> float:
+        """How long all the calls of one request may take together."""
+        return float(self.container.config["RPC_DEADLINE_SECONDS"])
+
     def get_url_rule(self) -> Rule:
         """The route."""
         return Rule(self.url, methods=self.method.split(","))
@@ -61,7 +68,7 @@ class HttpEntrypoint(HttpRequestHandler):
                 self,
                 (request,),
                 request.path_values,
-                context_data=request.context,
+                context_data={**request.context, EXPIRES_AT: monotonic() + self.seconds},
                 handle_result=partial(self.handle_result, done),
             )
             response: Response = done.wait()

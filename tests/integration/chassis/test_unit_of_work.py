@@ -257,6 +257,11 @@ class TestDatabaseErrors:
         with pytest.raises(IntegrityError), begin() as work:
             work.session.execute(text("INSERT INTO seen (what) VALUES ('x')"))
 
+    def test_a_database_that_only_reads_is_unavailable(self, begin: Begin) -> None:
+        """As one is for a moment when another takes over."""
+        with pytest.raises(Unavailable), begin() as work:
+            work.session.execute(text("SET TRANSACTION READ ONLY; CREATE TABLE never (id int)"))
+
     def test_a_connection_that_was_ended_is_unavailable(self, begin: Begin) -> None:
         """The next unit of work has a good one."""
         with pytest.raises(Unavailable), begin() as work:
