@@ -1,15 +1,12 @@
 """Every manifest is what Kubernetes and the operators understand, and no pod may do more than it must."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 import jsonschema  # type: ignore[import-untyped]
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
-import yaml
 
 from cli.configuration import configuration
 from cli.services import SERVICES
@@ -113,22 +110,6 @@ class TestEveryManifest:
         files = {file.resolve() for file in ROOT.rglob("*.yaml") if file.name != "kustomization.yaml"}
 
         assert files == {each for each in named if each.is_file()}
-
-    @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed; our own reader was used")
-    @pytest.mark.parametrize(("tree", "folder"), [("base", "base"), ("production", "overlays/production")])
-    def test_is_read_as_kubectl_reads_it(self, tree: str, folder: str) -> None:
-        """The tests' reader of kustomizations and the real one agree."""
-        answer = subprocess.run(
-            ["kubectl", "kustomize", str(ROOT / folder)],  # noqa: S607 - whichever there is
-            capture_output=True,
-            check=True,
-            text=True,
-            timeout=60,
-        )
-
-        theirs = {title(each): each for each in yaml.safe_load_all(answer.stdout)}
-
-        assert theirs == {title(each): each for each in TREES[tree]}
 
 
 class TestEveryPod:
