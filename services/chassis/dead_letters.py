@@ -10,6 +10,7 @@ two leaves it delivered and here, which is safe, because a handler answers an ev
 is decorated :func:`with_dead_letters` offers the same over RPC, to staff.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ MOST: Final = 1000
 """So many are looked at in one go."""
 
 ID_LENGTH: Final = 16
+PAUSES: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+"""Between questions whether the broker has put back what was looked at."""
+
 SECONDS: Final = 4.0
 """How long a call may take over them: less than an RPC's deadline."""
 
@@ -113,14 +117,23 @@ class DeadLetterQueue:
         channel.auto_decode = False
         channel.confirm_select()
         channel.events["basic_return"].add(self._note_return)
-        self._held: dict[int, None] = {}
+        self._held: dict[int, str] = {}
         try:
             yield channel
             for tag in self._held:  # one by one, and in the order they came, which is the order they go back in
                 channel.basic_reject(tag, requeue=True)
+            self._await_return(channel)
         finally:
             with suppress(AMQPError, OSError):
                 channel.close()
+
+    def _await_return(self, channel: Channel) -> None:
+        """Wait, not for long, until what was only looked at lies in its queue again, where the next look finds it."""
+        for queue, count in Counter(self._held.values()).items():
+            for pause in PAUSES:
+                if self._count(channel, queue) >= count:
+                    break
+                eventlet.sleep(pause)
 
     def _taken(self, channel: Channel, queue: str, most: int) -> Iterator[tuple[int, DeadLetter]]:
         """The letters that lie there now, each with its tag; what is not moved goes back in the end."""
@@ -128,7 +141,7 @@ class DeadLetterQueue:
             message = channel.basic_get(queue)
             if message is None:
                 return
-            self._held[message.delivery_tag] = None
+            self._held[message.delivery_tag] = queue
             yield message.delivery_tag, DeadLetter.read(self.service, message)
 
     def _moved(self, channel: Channel, tag: int, message: Message, exchange: str, routing_key: str) -> bool:
