@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     Identity,
@@ -92,9 +93,14 @@ def add(session: Session, events: Sequence[Event], trace: Trace) -> None:
     session.execute(insert(OUTBOX), rows)
 
 
+def _age_of(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Seconds since then, by the database's clock."""
+    return func.extract("epoch", func.clock_timestamp() - moment)
+
+
 _TAKE: Final = (
     select(OUTBOX.c.id, OUTBOX.c.event_id, OUTBOX.c.event_type, OUTBOX.c.payload, OUTBOX.c.correlation_id)
-    .add_columns(OUTBOX.c.traceparent)
+    .add_columns(OUTBOX.c.traceparent, _age_of(OUTBOX.c.created_at).label("age"))
     .where(OUTBOX.c.published_at.is_(None), OUTBOX.c.next_attempt_at <= func.now())
     .order_by(OUTBOX.c.id)
     .limit(BATCH)
@@ -130,7 +136,8 @@ def mark_refused(connection: Connection, ids: Sequence[int], reason: str) -> Non
 
 def waiting(connection: Connection) -> tuple[int, float]:
     """How many rows wait for the broker, and the age of the oldest in seconds."""
-    age = func.extract("epoch", func.clock_timestamp() - func.min(OUTBOX.c.created_at))
-    query = select(func.count(), func.coalesce(age, 0)).where(OUTBOX.c.published_at.is_(None))
+    query = select(func.count(), func.coalesce(_age_of(func.min(OUTBOX.c.created_at)), 0)).where(
+        OUTBOX.c.published_at.is_(None)
+    )
     count, oldest = connection.execute(query).one()
     return count, float(oldest)

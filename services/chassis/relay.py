@@ -105,11 +105,14 @@ class OutboxRelay(SharedExtension):
             return 0
         with engine.begin() as connection:
             rows = outbox.take(connection)
+            if self._backoff:  # it may fail again, and how long it has been failing is what people want to know
+                measure(*outbox.waiting(connection))
             if rows:
                 self._publish(connection, rows)
-            waiting, oldest = outbox.waiting(connection) if len(rows) < outbox.BATCH else (len(rows), 0.0)
-        OUTBOX_WAITING.set(waiting)
-        OUTBOX_LAG.set(oldest)
+            if len(rows) < outbox.BATCH:
+                measure(*outbox.waiting(connection))
+            else:  # counting all that is behind a full batch would slow it down
+                measure(len(rows), float(rows[0].age))
         return len(rows)
 
     def _publish(self, connection: Any, rows: Sequence[Row[Any]]) -> None:
@@ -133,3 +136,9 @@ class OutboxRelay(SharedExtension):
             headers=headers,
             properties={"message_id": str(row.event_id), "correlation_id": row.correlation_id, "type": row.event_type},
         )
+
+
+def measure(waiting: int, oldest: float) -> None:
+    """Tell how many rows wait at least, and the age of the oldest in seconds."""
+    OUTBOX_WAITING.set(waiting)
+    OUTBOX_LAG.set(oldest)

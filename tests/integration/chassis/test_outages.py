@@ -158,6 +158,8 @@ class TestBrokerAway:
             left = [commit(theatre) for _ in range(20)]
             status, document, seconds = theatre.ask_over_http("hi")
             assert theatre.teller.readiness()[0] == 503
+            wait_until(lambda: theatre.teller.metric("oms_outbox_waiting") >= 20)
+            wait_until(lambda: theatre.teller.metric("oms_outbox_lag_seconds") > 1)
 
         assert (status, document["code"], seconds < 2) == (503, "broker_unavailable", True)
         wait_until(lambda: theatre.seen(*under_way, *left) >= 170, 30)
