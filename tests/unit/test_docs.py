@@ -79,6 +79,28 @@ class TestConfigurationPage:
         assert set(KINDS) <= set(config())
 
 
+class TestOperationsPage:
+    """What it says to watch is what the code tells."""
+
+    PAGE: Final = (DOCS / "operations.md").read_text()
+    CODE: Final = "".join(file.read_text() for file in (CHECKOUT / "services").rglob("*.py"))
+
+    def test_names_metrics_that_there_are(self) -> None:
+        """As they are scraped."""
+        named = set(re.findall(r"`(oms_\w+)`", self.PAGE))
+
+        assert {name for name in named if f'"{name}"' not in self.CODE} == set()
+
+    def test_names_log_lines_that_there_are(self) -> None:
+        """In the first column of the alarms."""
+        alarms = self.PAGE.partition("## At each alarm")[2].partition("## ")[0]
+        rows = [row.split("|")[1] for row in alarms.splitlines() if row.startswith("| `")]
+        named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+        assert len(named) > 15
+        assert {name for name in named if f'"{name}"' not in self.CODE} == set()
+
+
 class TestPages:
     """What is printed from the code is as the code is, and links lead somewhere."""
 
