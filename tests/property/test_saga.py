@@ -5,7 +5,7 @@ import time
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.property.house import House
@@ -25,15 +25,17 @@ class TestSaga:
     ) -> None:
         """Some hundred steps, or as many as ``--steps`` says; every round has its seed, counted up from the first."""
         wanted = pytestconfig.getoption("--steps", None)
-        seed = pytestconfig.getoption("--seed", None)
-        seed = secrets.randbelow(10**9) if seed is None else seed
+        given = pytestconfig.getoption("--seed", None)
+        seed = secrets.randbelow(10**9) if given is None else given
+        phases = [Phase.generate] if given is None else [Phase.generate, Phase.shrink]  # shrinking takes minutes
         began = time.monotonic()
         Saga.house, Saga.steps, Saga.endings = house, 0, 0
 
         while Saga.steps < (wanted or STEPS):
             hypothesis.seed(seed)(Saga)
-            print(f"\nseed {seed}: ./oms test tests/property --seed {seed}")  # noqa: T201 - shown when it fails
-            run_state_machine_as_test(Saga, settings=_settings(MANY_EXAMPLES if wanted else FEW_EXAMPLES))
+            again = f"./oms test tests/property --seed {seed}" + (f" --steps {wanted}" if wanted else "")
+            print(f"To meet a failure again, with as few steps as show it: {again}")  # noqa: T201 - shown when it fails
+            run_state_machine_as_test(Saga, settings=_settings(MANY_EXAMPLES if wanted else FEW_EXAMPLES, phases))
             seed += 1
             if wanted:
                 with capsys.disabled():
@@ -46,10 +48,11 @@ class TestSaga:
                 print(", ".join(f"{what} {times}" for what, times in sorted(house.seen.items())))  # noqa: T201
 
 
-def _settings(examples: int) -> settings:
+def _settings(examples: int, phases: list[Phase]) -> settings:
     return settings(
         max_examples=examples,
         stateful_step_count=STEPS_AN_EXAMPLE,
+        phases=phases,
         database=None,
         deadline=None,
         report_multiple_bugs=False,
