@@ -75,7 +75,7 @@ def line_of(state: State, process: Process) -> Line:
     alive = process.pid > 0
     return Line(
         process.name,
-        process.state.lower(),
+        "running" if ready else process.state.lower(),  # the supervisor calls it starting for some seconds more
         process.pid or None,
         process.seconds if alive else None,
         port,
