@@ -18,6 +18,8 @@ from cli.servers.endpoints import Endpoints, given_redis, with_database
 from cli.servers.private import Servers
 from cli.servers.vhosts import Vhost, Vhosts
 
+pytest_plugins = ["tests.support.fixtures"]
+
 PASSWORD = "a-test-database-password"
 
 # A busy machine is slow, which says nothing about a property.

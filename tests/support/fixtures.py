@@ -1,0 +1,113 @@
+"""One running cluster for whoever drives a whole one, and what a journey through it needs to begin.
+
+``tests/conftest.py`` makes these known to every test, so that all folders share one cluster per run. A folder whose
+tests change it says so once, in its own ``conftest.py``: an autouse fixture that asks for :func:`holds_together`.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cli.databases import drop_database, make_database, session
+from cli.servers.endpoints import Endpoints, with_database
+from cli.servers.programs import wait_until
+from cli.servers.vhosts import Vhosts
+from tests.conftest import PASSWORD
+from tests.support.client import Client
+from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster, Place
+from tests.support.invariants import check_inside, check_quiet, read_books
+from tests.support.operator import Operator
+from tests.support.rest import come_to_rest
+
+SERVICES_WITH_DATABASE = ("users", "orders", "inventory", "payments")
+
+
+@contextmanager
+def made_place(servers: Endpoints, database_template: Callable[[str], str], folder: Path) -> Iterator[Place]:
+    """Where one cluster may live: an empty virtual host and four migrated databases, gone afterwards."""
+    vhosts = Vhosts(servers)
+    databases = {service: f"saga_{service}_{secrets.token_hex(4)}" for service in SERVICES_WITH_DATABASE}
+    with session(servers.postgres_url) as cursor:
+        for service, database in databases.items():
+            make_database(cursor, database, service, database_template(service))
+    urls = {
+        service: with_database(servers.postgres_url, database, service, PASSWORD)
+        for service, database in databases.items()
+    }
+    try:
+        yield Place(servers, vhosts.make_vhost(), urls, folder)
+    finally:
+        vhosts.remove()
+        with session(servers.postgres_url) as cursor:
+            for database in databases.values():
+                drop_database(cursor, database)
+
+
+@contextmanager
+def made_cluster(place: Place, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """Six services as real processes, ready; ended afterwards."""
+    cluster = Cluster(place, **(settings or {}))
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    servers: Endpoints, database_template: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """The cluster of this run."""
+    with made_place(servers, database_template, tmp_path_factory.mktemp("cluster")) as place, made_cluster(place) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def admin(cluster: Cluster) -> Client:
+    """The first administrator."""
+    return Client.login(cluster.url, ADMIN_EMAIL, ADMIN_PASSWORD)
+
+
+@pytest.fixture(scope="session")
+def customer(cluster: Cluster) -> Client:
+    """Somebody who buys."""
+    return Client.register(cluster.url, firstName="Ada", phone="+4915112345678")
+
+
+@pytest.fixture
+def product(admin: Client) -> str:
+    """Something with three on the shelf."""
+    return admin.add_product(stock=3)
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster) -> Operator:
+    """Somebody with the broker's keys."""
+    return Operator(cluster)
+
+
+@pytest.fixture(scope="module")
+def holds_together(cluster: Cluster, operator: Operator) -> Iterator[None]:
+    """After each module everything comes to rest, and then every invariant of the saga holds."""
+    yield
+    cluster.heal()
+    check_at_rest(cluster, operator)
+    operator.purge_dead_letters()
+
+
+def check_at_rest(cluster: Cluster, operator: Operator, seconds: float = 45) -> None:
+    """Wait until nothing is under way any more; fails unless every invariant of the saga holds then."""
+    come_to_rest(cluster, operator, seconds)
+    wait_until(lambda: not wrongs(cluster, operator), seconds=10)  # what was just delivered may still be at work
+    assert wrongs(cluster, operator) == []
+
+
+def wrongs(cluster: Cluster, operator: Operator) -> list[str]:
+    """Whatever breaks an invariant now."""
+    given_up = [(letter.message_id, str(letter.headers.get("x-oms-handler"))) for letter in operator.dead_letters()]
+    books = read_books(cluster.rows, cluster.mailbox)
+    return [*check_inside(cluster.rows), *check_quiet(books, cluster.subscriptions(), given_up)]
