@@ -10,7 +10,7 @@ RUN pip wheel --no-cache-dir --disable-pip-version-check --wheel-dir /wheels -r 
 FROM python:3.12-slim
 RUN groupadd --gid 10001 oms \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin oms \
- && install -d -o 10001 -g 10001 -m 755 /run/oms /var/lib/oms/mailbox
+ && install -d -o 10001 -g 10001 -m 755 /run/oms /var/lib/oms/mailbox /var/lib/oms/operator
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     --mount=type=bind,source=.,target=/pins \
     pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore --no-index --find-links=/wheels \

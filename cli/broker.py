@@ -60,9 +60,9 @@ class Broker:
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
         self.put("permissions", vhost, self.management.user, body=everything)
 
-    def make_user(self, name: str, password: str) -> None:
-        """Make the user, or give it this password."""
-        self.put("users", name, body={"password": password, "tags": ""})
+    def make_user(self, name: str, password: str, tags: str = "") -> None:
+        """Make the user, or give it this password and these tags."""
+        self.put("users", name, body={"password": password, "tags": tags})
 
 
 def checked(answer: requests.Response, path: tuple[str, ...]) -> requests.Response:

@@ -1,11 +1,16 @@
-"""What must hold in the broker: everything exists, every queue has its service, and nothing was given up."""
+"""What must hold in the broker: everything exists, every queue has its service, and nothing was given up.
 
-from collections.abc import Iterator
+How many messages wait and how many read them is asked over AMQP, where the answer is of this moment. RabbitMQ since
+4.2.6 refuses it to a user without any right on the queue, and the operator has none on the services' own: of those the
+management API tells, whose figures may be five seconds old.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from amqp import Connection as AmqpConnection
-from amqp.exceptions import NotFound
+from amqp.exceptions import AccessRefused, NotFound
 
 from cli.broker import Broker
 from cli.dead_letters import connected
@@ -41,11 +46,13 @@ def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
         return Found()
     report.begin(ANSWERS, COMPLETE, CONSUMED, NO_LETTERS)
     vhost = vhost_of(places.operator_url)
+    broker = Broker(places.management)
     try:
-        for missing in list_missing(Broker(places.management), vhost, topology):
+        for missing in list_missing(broker, vhost, topology):
             report.add(COMPLETE, f"{missing} is missing: ./oms topology --apply makes it.", missing=missing)
+        listed = {queue["name"]: queue for queue in broker.get("queues", vhost) or []}
         with connected(places.operator_url) as connection:
-            waiting = examine_queues(connection, topology, report)
+            waiting = examine_queues(connection, listed, topology, report)
             queues = [DeadLetterQueue(connection, service) for service in letter_services(topology)]
             letters = [letter for queue in queues for letter in queue.list_letters(Wanted(), MOST_LETTERS)]
             discarded = [letter for queue in queues for letter in queue.list_discarded(MOST_LETTERS)]
@@ -57,23 +64,35 @@ def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
     return Found(waiting, frozenset((letter.event_id, letter.handler) for letter in (*letters, *discarded)))
 
 
-def examine_queues(connection: AmqpConnection, topology: Topology, report: Report) -> dict[str, int]:
+def examine_queues(
+    connection: AmqpConnection, listed: Mapping[str, Mapping[str, Any]], topology: Topology, report: Report
+) -> dict[str, int]:
     """How many messages wait in each queue; complains of those that are missing or that nobody reads."""
     waiting = {}
-    channel = connection.channel()
     for name in (queue.name for queue in topology.queues):
-        try:
-            found = channel.queue_declare(name, passive=True)
-        except NotFound:
-            channel = connection.channel()
+        if name not in listed:
             report.add(COMPLETE, f"The queue {name} is missing: ./oms topology --apply makes it.", queue=name)
             continue
-        waiting[name] = found.message_count
-        if name.startswith(("evt-", "rpc-")) and not found.consumer_count:
+        messages, readers = look_at(connection, name, listed[name])
+        waiting[name] = messages
+        if name.startswith(("evt-", "rpc-")) and readers == 0:
             service = name.rpartition("--")[2].partition(".")[0].removeprefix("rpc-")
-            text = f"Nobody reads {name}, where {found.message_count} messages wait: does {service} run?"
-            report.add(CONSUMED, text, queue=name, messages=found.message_count)
+            text = f"Nobody reads {name}, where {messages} messages wait: does {service} run?"
+            report.add(CONSUMED, text, queue=name, messages=messages)
     return waiting
+
+
+def look_at(connection: AmqpConnection, name: str, listed: Mapping[str, Any]) -> tuple[int, int | None]:
+    """How many messages wait in the queue and how many read it; None when the broker keeps no such figures."""
+    channel = connection.channel()
+    try:
+        found = channel.queue_declare(name, passive=True)
+    except AccessRefused:
+        return listed.get("messages_ready", 0), listed.get("consumers")
+    except NotFound:  # it went meanwhile
+        return 0, 0
+    channel.close()
+    return found.message_count, found.consumer_count
 
 
 def list_missing(broker: Broker, vhost: str, topology: Topology) -> Iterator[str]:

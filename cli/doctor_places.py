@@ -1,8 +1,8 @@
-"""Where the doctor looks: the databases, the broker and the mailbox of a running cluster, or of given files.
+"""Where the doctor looks: the databases, the broker and the mailbox of a running cluster.
 
-``.oms/env/<service>`` says it for a cluster of ``./oms up``. ``--env FOLDER`` names a folder with such files (or with
-folders that hold a file ``environment``). In containers the servers are given by URL and the passwords are kept in
-``OMS_STATE``.
+``.oms/env/<service>`` says it for a cluster of ``./oms up``; ``--env FOLDER`` names another folder with such files. A
+container is told the same by its environment: ``OMS_ORDERS_DATABASE_URL`` and the like, ``OMS_OPERATOR_URL``,
+``OMS_RABBITMQ_MANAGEMENT_URL``, MAILBOX_DIR and SMTP_URL. The broker is looked into as its user ``operator``.
 """
 
 import os
@@ -11,18 +11,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
-from cli import prepare
 from cli.databases import DATABASES
-from cli.environments import broker_url
-from cli.servers.endpoints import Management, given_postgres, given_rabbitmq
-from cli.servers.private import Recipes
+from cli.servers.endpoints import Management
 from cli.services import OPERATOR
-from cli.state import State, current
+from cli.state import current
 from cli.trouble import Trouble
 
 MAILBOX: Final = "MAILBOX_DIR"
 SMTP: Final = "SMTP_URL"
+MANAGEMENT: Final = "MANAGEMENT_URL"
+TOLD_OPERATOR: Final = "OMS_OPERATOR_URL"
+TOLD_MANAGEMENT: Final = "OMS_RABBITMQ_MANAGEMENT_URL"
+TOLD_DATABASES: Final[Mapping[str, str]] = {
+    "users": "OMS_USERS_DATABASE_URL",
+    "orders": "OMS_ORDERS_DATABASE_URL",
+    "inventory": "OMS_INVENTORY_DATABASE_URL",
+    "payments": "OMS_PAYMENTS_DATABASE_URL",
+}
+ENVIRONMENT: Final = "The environment"
 
 
 @dataclass(frozen=True)
@@ -38,44 +46,32 @@ class Places:
 
 
 def find_places(folder: Path | None) -> Places:
-    """The places that the files of that folder name; without one, those of this checkout's cluster."""
-    state = current()
-    if folder is None and not state.environments.is_dir() and given_postgres() and state.secrets.is_dir():
-        return places_of_servers(state)
-    where = folder or state.environments
+    """The places that the files of that folder name; without one, those of the environment or this checkout."""
+    if folder is None and os.environ.get(TOLD_OPERATOR):
+        urls = {service: required(os.environ, name, ENVIRONMENT) for service, name in TOLD_DATABASES.items()}
+        management = required(os.environ, TOLD_MANAGEMENT, ENVIRONMENT)
+        return places_of(urls, os.environ[TOLD_OPERATOR], management, os.environ)
+    where = folder or current().environments
     told = {service: read_variables(where, service) for service in DATABASES}
-    notifications = read_variables(where, "notifications")
-    return Places(
-        {service: required(variables, "DATABASE_URL", where / service) for service, variables in told.items()},
-        required(read_variables(where, OPERATOR), "AMQP_URI", where / OPERATOR),
-        find_management(state),
-        mailbox_of({**os.environ, **notifications}),
-    )
+    urls = {service: required(variables, "DATABASE_URL", where / service) for service, variables in told.items()}
+    operator = read_variables(where, OPERATOR)
+    operator_url, management = (required(operator, name, where / OPERATOR) for name in ("AMQP_URI", MANAGEMENT))
+    return places_of(urls, operator_url, management, {**os.environ, **read_variables(where, "notifications")})
+
+
+def places_of(urls: Mapping[str, str], operator_url: str, management_url: str, mails: Mapping[str, str]) -> Places:
+    """These addresses; the management API is asked as the user of the AMQP URL."""
+    login = urlsplit(operator_url)
+    management = Management(management_url.rstrip("/"), unquote(login.username or ""), unquote(login.password or ""))
+    return Places(urls, operator_url, management, mailbox_of(mails))
 
 
 def find_operator_url(folder: Path | None) -> str:
     """The operator's AMQP URL alone."""
-    state = current()
-    where = folder or state.environments
-    if folder is None and not where.is_dir() and given_rabbitmq() and state.secrets.is_dir():
-        return places_of_servers(state).operator_url
+    if folder is None and os.environ.get(TOLD_OPERATOR):
+        return os.environ[TOLD_OPERATOR]
+    where = folder or current().environments
     return required(read_variables(where, OPERATOR), "AMQP_URI", where / OPERATOR)
-
-
-def places_of_servers(state: State) -> Places:
-    """The given servers, with the passwords kept in the state folder."""
-    found = given_rabbitmq()
-    if found is None:
-        raise Trouble("OMS_RABBITMQ_URL and OMS_RABBITMQ_MANAGEMENT_URL are missing: set both.")
-    amqp_url, management = found
-    urls = {service: prepare.database_url(state, service) for service in DATABASES} if given_postgres() else {}
-    operator = broker_url(amqp_url, OPERATOR, prepare.kept(state, f"rabbitmq-{OPERATOR}"))
-    return Places(urls, operator, prepare.administered(state, amqp_url, management), mailbox_of(os.environ))
-
-
-def find_management(state: State) -> Management:
-    """The management API of the given broker, or of the private one."""
-    return Recipes(state.folder).endpoints(postgres=False, valkey=False).management
 
 
 def mailbox_of(variables: Mapping[str, str]) -> Path | None:
@@ -86,17 +82,17 @@ def mailbox_of(variables: Mapping[str, str]) -> Path | None:
 
 def read_variables(folder: Path, name: str) -> dict[str, str]:
     """What the file of that service says; raises :class:`Trouble` when there is none."""
-    file = folder / name / "environment" if (folder / name).is_dir() else folder / name
+    file = folder / name
     try:
         lines = file.read_text().splitlines()
     except FileNotFoundError:
         raise Trouble(f"There is no {file}. Start a cluster: ./oms up, or name its files: --env FOLDER") from None
-    pairs = (line.removeprefix("export ").partition("=") for line in lines if "=" in line)
+    pairs = (line.partition("=") for line in lines if "=" in line)
     return {key: "".join(shlex.split(value)) for key, _, value in pairs}
 
 
-def required(variables: Mapping[str, str], name: str, file: Path) -> str:
-    """The variable's value; raises :class:`Trouble` when the file does not say it."""
+def required(variables: Mapping[str, str], name: str, where: object) -> str:
+    """The variable's value; raises :class:`Trouble` when it is not said."""
     if not variables.get(name):
-        raise Trouble(f"{file} does not say {name}.")
+        raise Trouble(f"{where} does not say {name}. In a cluster of ./oms up, ./oms up writes it.")
     return variables[name]

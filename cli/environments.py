@@ -83,7 +83,9 @@ def environment(state: State, instance: str, around: Surroundings, running: bool
         variables["JWT_SECRET_PREVIOUS"] = previous
     if user in around.database_urls:
         variables["DATABASE_URL"] = around.database_urls[user]
-    if user != OPERATOR:
+    if user == OPERATOR:
+        variables["MANAGEMENT_URL"] = around.endpoints.management.url
+    else:
         variables |= ports(state, instance, running=running)
     if user == "users":
         variables |= {"ADMIN_EMAIL": ADMIN_EMAIL, "ADMIN_PASSWORD": admin_password(state)}

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from cli import topology
 from cli.configuration import configuration
 from cli.databases import DATABASES, make_databases
+from cli.doctor_places import TOLD_DATABASES, TOLD_OPERATOR
 from cli.environments import ADMIN_EMAIL, broker_url
 from cli.files import make_folder, secret, write_atomic
 from cli.servers.endpoints import Management, given_postgres, given_rabbitmq, given_redis, vhost_of, with_database
@@ -69,15 +70,14 @@ def make_secrets(state: State) -> str:
     administrator = urlsplit(given("OMS_RABBITMQ_URL")).username
     password = secret(state.secrets, "rabbitmq")
     share(state, "rabbitmq", "rabbitmq.conf", f"default_user = {administrator}\ndefault_pass = {password}\n")
-    secret(state.secrets, f"rabbitmq-{OPERATOR}")
     for service in SERVICES:
-        lines = [f"export {name}='{value}'\n" for name, value in environment(state, service).items()]
-        share(state, service, "environment", "".join(lines))
+        share_environment(state, service, environment(state, service))
+    share_environment(state, OPERATOR, operator_environment(state))
     return f"in {state.folder}"
 
 
 def environment(state: State, service: str) -> dict[str, str]:
-    """The variables of a service that hold a secret. Nothing here needs quoting: URLs and random letters."""
+    """The variables of a service that hold a secret."""
     variables = {
         "AMQP_URI": broker_url(given("OMS_RABBITMQ_URL"), service, secret(state.secrets, f"rabbitmq-{service}")),
         "REDIS_URL": with_password(given_redis(), secret(state.secrets, "redis")),
@@ -86,10 +86,23 @@ def environment(state: State, service: str) -> dict[str, str]:
     if service in DATABASES:
         secret(state.secrets, f"postgres-{service}")
         variables["DATABASE_URL"] = database_url(state, service)
+    return variables
+
+
+def operator_environment(state: State) -> dict[str, str]:
+    """The variables that the doctor and the dead letters need: accounts of the services, none of an administrator."""
+    password = secret(state.secrets, f"rabbitmq-{OPERATOR}")
+    urls = {TOLD_DATABASES[service]: database_url(state, service) for service in DATABASES}
+    return urls | {TOLD_OPERATOR: broker_url(given("OMS_RABBITMQ_URL"), OPERATOR, password)}
+
+
+def share_environment(state: State, container: str, variables: Mapping[str, str]) -> None:
+    """Put the variables where the container's shell reads them. Nothing here needs quoting: URLs and random letters."""
     unquotable = [name for name, value in variables.items() if "'" in value or "\n" in value]
     if unquotable:
         raise Trouble(f"{', '.join(unquotable)} may contain neither an apostrophe nor a new line.")
-    return variables
+    lines = [f"export {name}='{value}'\n" for name, value in variables.items()]
+    share(state, container, "environment", "".join(lines))
 
 
 def share(state: State, container: str, name: str, text: str) -> None:

@@ -107,7 +107,7 @@ def compare(kind: str, name: str, found: Mapping[str, Any], wish: Mapping[str, A
 
 def make_user(broker: Broker, vhost: str, user: User, password: str) -> None:
     """Make the user with exactly these permissions."""
-    broker.make_user(user.name, password)
+    broker.make_user(user.name, password, user.tags)
     rights = {"configure": user.configure, "write": user.write, "read": user.read}
     broker.put("permissions", vhost, user.name, body=rights)
     broker.delete("topic-permissions", vhost, user.name)
@@ -134,7 +134,7 @@ def table(topology: Topology) -> str:
         queues += [f"      <- {b.exchange}  {b.routing_key}" for b in topology.bindings if b.queue == queue.name]
     users = []
     for user in topology.users:
-        users.append(f"  {user.name}")
+        users.append(f"  {user.name}" + (f"  ({user.tags})" if user.tags else ""))
         rights = {"configure": user.configure, "write": user.write, "read": user.read}
         users += [f"      {name:<10}{pattern}" for name, pattern in rights.items()]
         users += [f"      {t.exchange}: write {t.write}, read {t.read}" for t in user.topic_permissions]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Applies an overlay in the order that never lets a service run on an older database or broker than its code wants:
-# servers, then the jobs of this version, then the services.      ./deploy/kubernetes/apply.sh [overlay]
+# servers, then the jobs of this version, then the services, then who looks after them.
+#   ./deploy/kubernetes/apply.sh [overlay]
 set -eu
 overlay=${1:-$(dirname "$0")/overlays/production}
 manifests=$(mktemp)
@@ -18,3 +19,4 @@ kubectl apply -f "$manifests" -l app.kubernetes.io/component=service
 for service in gateway users orders inventory payments notifications; do
     kubectl -n oms rollout status "deployment/$service" --timeout=10m
 done
+kubectl apply -f "$manifests" -l app.kubernetes.io/component=operator # ready as soon as the doctor is content

@@ -78,6 +78,8 @@ class User:
     write: str
     read: str
     topic_permissions: tuple[TopicPermission, ...] = ()
+    tags: str = ""
+    """What it may ask the management API, by RabbitMQ's own names."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def _user(wiring: Wiring, all_of_them: Sequence[Wiring]) -> User:
 
 
 def _operator(wirings: Sequence[Wiring]) -> User:
-    """Who may dispatch events by hand, and see to dead letters.
+    """Who may dispatch events by hand, see to dead letters, and see over the management API what exists.
 
     ``nameko shell`` declares a reply queue and the RPC exchange before it says a word, so that must succeed; calling is
     not the operator's business all the same.
@@ -251,4 +253,5 @@ def _operator(wirings: Sequence[Wiring]) -> User:
     consumers = [re.escape(each.name) for each in wirings if _consumes(each)]
     writes += [rf"{name}\.{where}" for name in consumers for where in ("redeliver", "discarded")]
     reads = [rf"{name}\.{where}" for name in consumers for where in ("dead-letters", "discarded")]
-    return User(OPERATOR, _any_of(configures), _any_of([*writes, _SHELL_REPLIES]), _any_of([*reads, *configures]))
+    writes, reads = [*writes, _SHELL_REPLIES], [*reads, *configures]
+    return User(OPERATOR, _any_of(configures), _any_of(writes), _any_of(reads), tags="management")

@@ -9,8 +9,9 @@ import yaml
 
 from cli.configuration import configuration
 from cli.databases import DATABASES
+from cli.doctor_places import find_operator_url, find_places
 from cli.prepare import PARTS, make_secrets
-from cli.servers.endpoints import given_postgres
+from cli.servers.endpoints import Management, given_postgres
 from cli.services import SERVICES
 from cli.state import State
 from tests.deploy.facts import CHECKOUT, cache_users, environment_variables
@@ -19,6 +20,7 @@ FILE: Final[dict[str, Any]] = yaml.safe_load((CHECKOUT / "docker-compose.yml").r
 TEXT: Final = (CHECKOUT / "docker-compose.yml").read_text()
 CONTAINERS: Final[dict[str, Any]] = FILE["services"]
 JOBS: Final = {"secrets", "prepare"}
+BY_HAND: Final = {"oms"}
 SERVERS: Final = {"postgres", "rabbitmq", "redis"}
 
 
@@ -36,8 +38,9 @@ class TestContainers:
     """Which there are and how they are run."""
 
     def test_are_the_services_servers_and_jobs(self) -> None:
-        """One per service, three servers, two jobs."""
-        assert CONTAINERS.keys() == SERVICES.keys() | SERVERS | JOBS
+        """One per service, three servers, two jobs, and one that starts only when it is asked for."""
+        assert CONTAINERS.keys() == SERVICES.keys() | SERVERS | JOBS | BY_HAND
+        assert {name for name, each in CONTAINERS.items() if "profiles" in each} == BY_HAND
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_run_a_service_with_its_port(self, name: str) -> None:
@@ -106,9 +109,9 @@ class TestNetworks:
         def members(network: str) -> set[str]:
             return {name for name, each in CONTAINERS.items() if network in each.get("networks", [])}
 
-        assert members("databases") == DATABASES.keys() | {"postgres", "prepare"}
+        assert members("databases") == DATABASES.keys() | {"postgres", "prepare", "oms"}
         assert members("cache") == cache_users() | {"redis"}
-        assert members("broker") == SERVICES.keys() | {"rabbitmq", "prepare"}
+        assert members("broker") == SERVICES.keys() | {"rabbitmq", "prepare", "oms"}
         assert members("door") == {"gateway"}
         assert members("mail") == {"notifications"}
 
@@ -129,10 +132,10 @@ class TestNetworks:
 class TestVariables:
     """What is told to containers and asked of the person."""
 
-    @pytest.mark.parametrize("name", sorted(SERVICES.keys() | JOBS))
+    @pytest.mark.parametrize("name", sorted(SERVICES.keys() | JOBS | BY_HAND))
     def test_are_read_by_config_or_code(self, name: str) -> None:
         """No variable that nobody reads."""
-        assert CONTAINERS[name]["environment"].keys() <= environment_variables()
+        assert CONTAINERS[name]["environment"].keys() <= environment_variables() | {"USER"}
 
     def test_for_a_person_are_all_told_at_the_top_and_optional(self) -> None:
         """The first lines name every one; each has a default, so that one command is enough."""
@@ -173,7 +176,7 @@ class TestSecrets:
 
         made = {f"for/{folder.name}" for folder in (state.folder / "for").iterdir()}
 
-        assert made == {folder_of(name) for name in SERVICES.keys() | SERVERS}
+        assert made == {folder_of(name) for name in SERVICES.keys() | SERVERS | BY_HAND}
         assert all(folder_of(name) is None for name in JOBS)
 
     @pytest.mark.parametrize("name", SERVICES)
@@ -199,6 +202,24 @@ class TestSecrets:
 
         assert re.fullmatch(rf"postgresql\+psycopg2://{name}:[\w-]{{32}}@postgres:5432/{DATABASES[name]}", url)
         assert given_postgres().startswith("postgresql+psycopg2://")
+
+    def test_tell_the_operator_where_to_look(self, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every database as its service's role, the broker as its operator; nothing of an administrator."""
+        make_secrets(state)
+        environment = told(state, "operator")
+        for name, value in {**environment, **CONTAINERS["oms"]["environment"]}.items():
+            monkeypatch.setenv(name, value)
+
+        places = find_places(None)
+
+        assert {f"{url}" for url in places.database_urls.values()} == {
+            told(state, service)["DATABASE_URL"] for service in DATABASES
+        }
+        password = (state.secrets / "rabbitmq-operator").read_text().strip()
+        assert find_operator_url(None) == f"amqp://operator:{password}@rabbitmq:5672/oms"
+        assert places.management == Management("http://rabbitmq:15672", "operator", password)
+        administrators = [(state.secrets / name).read_text().strip() for name in ("postgres", "rabbitmq", "redis")]
+        assert not [each for each in administrators if each in str(environment)]
 
     def test_stay_what_they_are(self, state: State) -> None:
         """A second run changes nothing."""

@@ -13,6 +13,8 @@ import pytest
 from cli import topology
 from cli.configuration import configuration
 from cli.databases import DATABASES
+from cli.doctor_places import find_places
+from cli.servers.endpoints import Management
 from cli.services import SERVICES
 from services.chassis.probes import Probes
 from tests.deploy.facts import CHECKOUT, cache_users, environment_variables, http_routes
@@ -21,8 +23,12 @@ from tests.deploy.test_kubernetes_manifests import TREES, one
 
 FOUND: Final = TREES["production"]
 KUBERNETES: Final = CHECKOUT / "deploy" / "kubernetes"
-DEPLOYMENTS: Final = {each["metadata"]["name"]: each for each in FOUND if each["kind"] == "Deployment"}
+OPERATOR: Final = one("production", "Deployment", "operator")
+DEPLOYMENTS: Final = {
+    each["metadata"]["name"]: each for each in FOUND if each["kind"] == "Deployment" and each is not OPERATOR
+}
 JOBS: Final = {each["metadata"]["name"]: each for each in FOUND if each["kind"] == "Job"}
+EVERY: Final = {**DEPLOYMENTS, **JOBS, "operator": OPERATOR}
 MADE_BY_OPERATORS: Final = {"rabbitmq-default-user", *(f"{service}-db-app" for service in DATABASES)}
 
 
@@ -116,7 +122,7 @@ class TestServices:
 class TestVariables:
     """What containers are told is what config.yaml and the code ask."""
 
-    @pytest.mark.parametrize("document", [*DEPLOYMENTS.values(), *JOBS.values()], ids=[*DEPLOYMENTS, *JOBS])
+    @pytest.mark.parametrize("document", EVERY.values(), ids=EVERY)
     def test_are_all_read_by_somebody(self, document: Document) -> None:
         """A variable is one of config.yaml's or the code's, or part of one."""
         container = container_of(document)
@@ -126,7 +132,7 @@ class TestVariables:
         assert told.keys() - parts <= environment_variables()
         assert parts <= told.keys()
 
-    @pytest.mark.parametrize("document", [*DEPLOYMENTS.values(), *JOBS.values()], ids=[*DEPLOYMENTS, *JOBS])
+    @pytest.mark.parametrize("document", EVERY.values(), ids=EVERY)
     def test_stand_before_those_made_of_them(self, document: Document) -> None:
         """Kubernetes fills in $(NAME) only where NAME stands before."""
         before: set[str] = set()
@@ -140,7 +146,7 @@ class TestVariables:
         settings = one("production", "ConfigMap", "settings")
         referred = {
             source["configMapRef"]["name"]
-            for document in [*DEPLOYMENTS.values(), *JOBS.values()]
+            for document in EVERY.values()
             for source in container_of(document).get("envFrom", [])
         }
 
@@ -169,6 +175,21 @@ class TestVariables:
             address = f"{name}-db-rw.oms.svc:5432/{DATABASES[name]}"
             assert told["DATABASE_URL"]["value"] == f"postgresql+psycopg2://{name}:$(DATABASE_PASSWORD)@{address}"
 
+    def test_tell_the_operator_where_to_look(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every database as its service's role, the broker as its operator, and no mailbox."""
+        for each in container_of(OPERATOR)["env"]:
+            monkeypatch.setenv(each["name"], each.get("value", "secret"))
+        monkeypatch.delenv("SMTP_URL", raising=False)
+
+        places = find_places(None)
+
+        for name in DATABASES:
+            url = variables(container_of(DEPLOYMENTS[name]))["DATABASE_URL"]["value"]
+            assert places.database_urls[name] == url.replace("DATABASE_PASSWORD", f"{name.upper()}_PASSWORD")
+        assert places.operator_url == "amqp://operator:$(RABBITMQ_PASSWORD)@rabbitmq.oms.svc:5672/oms"
+        assert places.management == Management("http://rabbitmq.oms.svc:15672", "operator", "$(RABBITMQ_PASSWORD)")
+        assert places.mailbox is None
+
     def test_name_only_hosts_that_are_there(self) -> None:
         """Every address is a Service, the broker's, or a database's writing one."""
         known = {
@@ -176,7 +197,7 @@ class TestVariables:
         }
         known |= {f"{each['metadata']['name']}-rw.oms.svc" for each in FOUND if each["kind"] == "Cluster"}
 
-        told = {host for each in [*DEPLOYMENTS.values(), *JOBS.values()] for host, _ in hosts(container_of(each))}
+        told = {host for each in EVERY.values() for host, _ in hosts(container_of(each))}
 
         assert told == known - {f"{name}.oms.svc" for name in SERVICES}
 
@@ -281,7 +302,7 @@ class TestSecrets:
 
 Pod = dict[str, str]
 PODS: Final[dict[str, Pod]] = {
-    **{name: each["spec"]["template"]["metadata"]["labels"] for name, each in {**DEPLOYMENTS, **JOBS}.items()},
+    **{name: each["spec"]["template"]["metadata"]["labels"] for name, each in EVERY.items()},
     "redis": one("production", "StatefulSet", "redis")["spec"]["template"]["metadata"]["labels"],
     "rabbitmq": {"app.kubernetes.io/name": "rabbitmq", "app.kubernetes.io/component": "rabbitmq"},
     **{f"{service}-db": {"cnpg.io/cluster": f"{service}-db"} for service in DATABASES},
@@ -330,6 +351,8 @@ class TestNetwork:
         wanted |= {(name, f"{name}-db", 5432) for name in DATABASES}
         wanted |= {(f"{name}-migrations", f"{name}-db", 5432) for name in DATABASES}
         wanted |= {("users-administrator", "users-db", 5432), ("topology", "rabbitmq", 15672)}
+        wanted |= {("operator", f"{name}-db", 5432) for name in DATABASES}
+        wanted |= {("operator", "rabbitmq", port) for port in (5672, 15672)}
         wanted |= {(f"{name}-db", f"{name}-db", port) for name in DATABASES for port in (5432, 8000)}
 
         allowed = {

@@ -1,16 +1,22 @@
 """The doctor looks into the broker: what is missing there, what nobody reads, what was given up."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from amqp import Channel
+from amqp.basic_message import Message
+from amqp.exceptions import AccessRefused
 
 from cli.doctor_broker import examine_broker
-from cli.doctor_places import Places
+from cli.doctor_places import Places, places_of
 from cli.doctor_report import Report
 from cli.servers.vhosts import Vhost
 from services.chassis.dead_letters import DeadLetterQueue, Wanted
 from tests.support.letters import QUEUE, Bench
+from tests.support.until import wait_until
 
 
 @pytest.fixture
@@ -25,8 +31,12 @@ class TestBroker:
     def report(self, bench: Bench) -> Report:
         """What it says of this broker."""
         report = Report()
-        examine_broker(Places({}, bench.operator_url, bench.vhost.management), bench.topology, report)
+        examine_broker(self.places(bench), bench.topology, report)
         return report
+
+    def places(self, bench: Bench) -> Places:
+        """The broker as its operator sees it, with no more than the operator's rights."""
+        return places_of({}, bench.operator_url, bench.vhost.management.url, {})
 
     def test_names_a_dead_letter(self, bench: Bench) -> None:
         """With its order, its reason and what to do."""
@@ -46,7 +56,7 @@ class TestBroker:
         report = Report()
 
         for _ in range(2):
-            found = examine_broker(Places({}, bench.operator_url, bench.vhost.management), bench.topology, report)
+            found = examine_broker(self.places(bench), bench.topology, report)
 
         assert report.counts["broker.no_dead_letters"] == 0
         assert found.given_up == {(letter.message_id, letter.handler)}
@@ -56,6 +66,26 @@ class TestBroker:
         findings = self.report(bench).kept["broker.every_queue_has_its_service"]
 
         assert any(QUEUE in finding.text and "does payments run?" in finding.text for finding in findings)
+
+    def test_counts_where_the_broker_refuses_to(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A RabbitMQ since 4.2.6 tells a user nothing over AMQP of a queue it has no right on."""
+        declare = Channel.queue_declare
+
+        def refuse(channel: Channel, queue: str, **options: Any) -> Any:
+            if queue.startswith(("evt-", "rpc-")) or ".retry." in queue:
+                channel.close()
+                raise AccessRefused
+            return declare(channel, queue, **options)
+
+        with closing(bench.connect()) as connection:
+            connection.channel().basic_publish(Message("{}"), "", QUEUE)
+        monkeypatch.setattr(Channel, "queue_declare", refuse)
+
+        def texts() -> list[str]:
+            findings = self.report(bench).kept.get("broker.every_queue_has_its_service", [])
+            return [finding.text for finding in findings if QUEUE in finding.text]
+
+        wait_until(lambda: any("1 messages wait" in text for text in texts()), 30)  # figures come every five seconds
 
     @pytest.mark.parametrize(
         "path",
@@ -77,7 +107,7 @@ class TestBroker:
         nowhere = bench.operator_url.rpartition("@")[0] + "@127.0.0.1:1/"
         report = Report()
 
-        examine_broker(Places({}, nowhere, bench.vhost.management), bench.topology, report)
+        examine_broker(replace(self.places(bench), operator_url=nowhere), bench.topology, report)
 
         assert report.counts["broker.answers"] == 1
 

@@ -9,10 +9,12 @@ from uuid import uuid4
 import pytest
 
 from cli import doctor
+from cli.databases import DATABASES
 from cli.doctor_orders import CHECKS, find_orphans, find_wrong_charge, find_wrong_payment, find_wrong_stock
-from cli.doctor_places import Places, find_operator_url, find_places, mailbox_of
+from cli.doctor_places import TOLD_DATABASES, Places, find_operator_url, find_places, mailbox_of
 from cli.doctor_reading import NEVER, Dossier
 from cli.doctor_report import MOST_KEPT, Check, Report
+from cli.servers.endpoints import Management
 from cli.trouble import Trouble
 from services.chassis.invariants import Invariant, amount
 
@@ -110,25 +112,47 @@ class TestPlaces:
         (folder / name).write_text(text)
 
     def test_are_read_from_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As ``./oms up`` writes them, and as containers have them."""
-        monkeypatch.setenv("OMS_STATE", str(tmp_path))
-        monkeypatch.setenv("OMS_RABBITMQ_URL", "amqp://a:b@broker/")
-        monkeypatch.setenv("OMS_RABBITMQ_MANAGEMENT_URL", "http://broker:15672")
-        for service in ("users", "orders", "inventory"):
+        """As ``./oms up`` writes them; the management API is asked as the operator."""
+        monkeypatch.delenv("OMS_OPERATOR_URL", raising=False)
+        for service in ("users", "orders", "inventory", "payments"):
             self.write(tmp_path, service, f"DATABASE_URL=postgresql+psycopg2://{service}@h/d\n")
-        (tmp_path / "payments").mkdir()
-        self.write(tmp_path / "payments", "environment", "export DATABASE_URL='postgresql+psycopg2://p@h/d'\n")
         self.write(tmp_path, "notifications", f"MAILBOX_DIR='{tmp_path}'\n")
-        self.write(tmp_path, "operator", "AMQP_URI=amqp://operator:x@broker/\n")
+        self.write(tmp_path, "operator", "AMQP_URI=amqp://operator:x@broker/\nMANAGEMENT_URL=http://broker:15672\n")
 
         places = find_places(tmp_path)
 
-        assert places.database_urls["payments"] == "postgresql+psycopg2://p@h/d"
+        assert places.database_urls["payments"] == "postgresql+psycopg2://payments@h/d"
         assert (places.operator_url, places.mailbox) == ("amqp://operator:x@broker/", tmp_path)
+        assert places.management == Management("http://broker:15672", "operator", "x")
+
+    def test_are_read_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As containers are told; files of another cluster count for more."""
+        told = {name: f"postgresql+psycopg2://{service}@h/d" for service, name in TOLD_DATABASES.items()}
+        told |= {"OMS_OPERATOR_URL": "amqp://operator:x%2Fy@broker/oms", "OMS_RABBITMQ_MANAGEMENT_URL": "http://b:1/"}
+        for name, value in {**told, "MAILBOX_DIR": "", "SMTP_URL": ""}.items():
+            monkeypatch.setenv(name, value)
+
+        places = find_places(None)
+
+        assert places.database_urls == {s: f"postgresql+psycopg2://{s}@h/d" for s in DATABASES}
+        assert places.management == Management("http://b:1", "operator", "x/y")
+        assert places.mailbox is None
+        assert find_operator_url(None) == places.operator_url
+        with pytest.raises(Trouble, match="There is no /nowhere/operator"):
+            find_operator_url(Path("/nowhere"))
+
+    def test_in_the_environment_are_there_for_every_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A variable that is missing is named."""
+        monkeypatch.setenv("OMS_OPERATOR_URL", "amqp://operator@b/")
+        monkeypatch.delenv("OMS_USERS_DATABASE_URL", raising=False)
+
+        with pytest.raises(Trouble, match="The environment does not say OMS_USERS_DATABASE_URL"):
+            find_places(None)
 
     def test_say_what_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """And what to do."""
         monkeypatch.setenv("OMS_STATE", str(tmp_path))
+        monkeypatch.delenv("OMS_OPERATOR_URL", raising=False)
         with pytest.raises(Trouble, match=r"There is no .*operator\. Start a cluster"):
             find_operator_url(None)
         self.write(tmp_path, "operator", "OTHER=1\n")
