@@ -1,7 +1,7 @@
 """Free ports that stay the same: chosen once, written down, and chosen again only when somebody else has taken them."""
 
 import json
-import random
+import secrets
 import socket
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Ports:
 
 def any_free(without: set[int]) -> int:
     """A free port that is not among those."""
-    for candidate in random.sample(range(FIRST, LAST), 500):
+    for candidate in secrets.SystemRandom().sample(range(FIRST, LAST), 500):
         if candidate not in without and is_free(candidate):
             return candidate
     raise Trouble(f"No port between {FIRST} and {LAST} is free. End what listens there.")

@@ -75,9 +75,10 @@ class TestCluster:
         """No process is started again."""
         before = {name: line["pid"] for name, line in person.sees().items()}
 
-        assert person.types("up").returncode == 0
+        again = person.types("up")
 
-        assert {name: line["pid"] for name, line in person.sees().items()} == before
+        assert again.returncode == 0, again.stderr
+        assert {name: line["pid"] for name, line in person.sees().items()} == before, again.stdout
 
     def test_starts_again_what_dies(self, person: Person) -> None:
         """A service that was killed is ready again by itself."""
@@ -135,7 +136,7 @@ class TestCluster:
         assert all(line["ready"] for line in person.sees().values())
 
     def test_leaves_nothing_after_down(self, person: Person) -> None:
-        """No process, no port; and a second ``down`` is fine."""
+        """No process, no port; and a second ``down`` is fine. ``up`` brings everything back."""
         ports = [line["port"] for line in person.sees().values()]
 
         assert person.types("down").returncode == 0
@@ -144,3 +145,4 @@ class TestCluster:
         assert not any(answers(port) for port in ports)
         assert person.types("down").returncode == 0
         assert person.types("status").returncode == 1
+        assert person.types("up").returncode == 0

@@ -13,7 +13,7 @@ from tests.support.evidence import charge_of, mails, until_mails
 from tests.support.operator import Operator
 from tests.support.rest import come_to_rest, eventually
 
-ANSWER_SECONDS = 6
+ANSWER_SECONDS = 8  # five for the call, half a one to learn who is to blame, the rest for a busy machine
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def _healed(cluster: Cluster, private_servers: Servers) -> Iterator[None]:
 
 
 def is_refused_in_time(ask: Callable[[], requests.Response]) -> None:
-    """503 with Retry-After, as a problem document, within six seconds."""
+    """503 with Retry-After, as a problem document, in time."""
     began = monotonic()
     answer = ask()
     assert monotonic() - began < ANSWER_SECONDS, answer.text

@@ -54,8 +54,11 @@ SHORT: Final[Mapping[str, str]] = {
     "ORDER_CACHE_SECONDS": "1",
     "PASSWORD_HASHERS": "2",
     "HEARTBEAT": "4",
+    "ACCESS_TOKEN_SECONDS": "7200",
 }
-"""Every timer so short that a test can wait for it; the deadline of an order is moved by the tests that need it."""
+"""Every timer so short that a test can wait for it; the deadline of an order is moved by the tests that need it.
+
+Only a token lives longer than usual, as long as the slowest run of all tests."""
 
 
 @dataclass(frozen=True)

@@ -188,5 +188,5 @@ class TestFailures:
 
         ids = theatre.tell(*["x"] * 20)
 
-        wait_until(lambda: theatre.seen(*ids) == 20, 1)
+        wait_until(lambda: theatre.seen(*ids) == 20)
         assert theatre.letter().headers["x-oms-kind"] == "lasting"

@@ -64,14 +64,14 @@ def at_once(count: int, act: Callable[[], tuple[int, object, float]]) -> list[tu
 class TestSlowDatabase:
     """A query that takes its time holds up nobody but its own caller."""
 
-    def test_six_queries_of_half_a_second_take_one_on_three_connections(self, theatre: Theatre) -> None:
+    def test_six_queries_of_a_second_take_two_on_three_connections(self, theatre: Theatre) -> None:
         """The driver is green: the process goes on while PostgreSQL works."""
         began = time.monotonic()
 
-        outcomes = at_once(6, lambda: theatre.ask_over_http("query 0.5"))
+        outcomes = at_once(6, lambda: theatre.ask_over_http("query 1"))
 
         assert {status for status, _, _ in outcomes} == {200}
-        assert 0.9 < time.monotonic() - began < 2.7  # one after the other they would take three
+        assert 1.9 < time.monotonic() - began < 5.5  # one after the other they would take six
 
     def test_waiting_for_a_connection_has_an_end(self, theatre: Theatre) -> None:
         """Who gets none in time hears that the database is busy; afterwards all connections are free."""
@@ -85,7 +85,7 @@ class TestSlowDatabase:
         """In the server, so that it does not go on for nobody."""
         status, document, seconds = theatre.ask_over_http("query 30")
 
-        assert (status, document["code"], seconds < 5) == (503, "database_unavailable", True)
+        assert (status, document["code"], seconds < 8) == (503, "database_unavailable", True)
         query = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
         assert not theatre.rows("teller", query)
 
@@ -112,7 +112,7 @@ class TestDatabaseAway:
             theatre.send(event)
             wait_until(lambda: theatre.listener.metric("oms_retries_total", kind="passing") > 2)
 
-        assert (status, document["code"], seconds < 2) == (503, "database_unavailable", True)
+        assert (status, document["code"], seconds < 4) == (503, "database_unavailable", True)
         wait_until(lambda: theatre.seen(event["event_id"]) == 1)
         wait_until(lambda: theatre.ask_over_http("query 0")[0] == 200)
         assert theatre.take_letter() is None
@@ -128,7 +128,7 @@ class TestBrokerAway:
             status, document, seconds = theatre.ask_over_http("hi")
             assert theatre.waiting() == 1
 
-        assert (status, document["code"], seconds < 6) == (503, "broker_unavailable", True)
+        assert (status, document["code"], seconds < 8) == (503, "broker_unavailable", True)
         wait_until(lambda: theatre.seen(left) == 1)
         wait_until(lambda: theatre.waiting() == 0)
         wait_until(lambda: theatre.ask_over_http("hi")[0] == 200)
@@ -161,7 +161,7 @@ class TestBrokerAway:
             wait_until(lambda: theatre.teller.metric("oms_outbox_waiting") >= 20)
             wait_until(lambda: theatre.teller.metric("oms_outbox_lag_seconds") > 1)
 
-        assert (status, document["code"], seconds < 2) == (503, "broker_unavailable", True)
+        assert (status, document["code"], seconds < 4) == (503, "broker_unavailable", True)
         wait_until(lambda: theatre.seen(*under_way, *left) >= 170, 30)
         wait_until(lambda: theatre.teller.is_ready and theatre.listener.is_ready)
         assert theatre.seen(*under_way, *left) == 170

@@ -76,7 +76,7 @@ class TestRelay:
 
         others = theatre.tell(*["x"] * 5)
 
-        wait_until(lambda: theatre.seen(*others) == 5, 2)
+        wait_until(lambda: theatre.seen(*others) == 5)
         assert row(theatre, lonely)[1:] == (False, "no queue is bound for it")
         with spy(theatre, "NobodyAsksEvent") as queue:
             wait_until(lambda: row(theatre, lonely)[1])

@@ -47,4 +47,4 @@ class TestReadiness:
         code, seconds = listener.stop()
         stage.apply_topology()
 
-        assert (code, seconds < 6) == (0, True)
+        assert (code, seconds < 10) == (0, True)

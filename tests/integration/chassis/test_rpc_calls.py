@@ -32,8 +32,10 @@ class TestAnswers:
 
     def test_a_bug_says_nothing_of_itself(self, theatre: Theatre) -> None:
         """The caller learns that there was one; the log of who has it says the rest, once."""
+        correlation = f"test-{uuid4()}"
+        headers = {"nameko.correlation_id": correlation}
         with theatre.calls() as call:
-            answer = call("teller.answer", "break")
+            answer = call.ask("teller.answer", {"args": ["break"], "kwargs": {}}, headers=headers)
 
         assert answer["error"] == {
             "exc_type": "InternalError",
@@ -41,7 +43,8 @@ class TestAnswers:
             "exc_args": [],
             "value": "internal error",
         }
-        lines = [line for line in theatre.teller.lines() if line["event"] == "worker_failed"]
+        mine = [line for line in theatre.teller.lines() if line.get("correlation_id") == correlation]
+        lines = [line for line in mine if line["event"] == "worker_failed"]
         assert ["a secret that must not leave" in line["exception"] for line in lines] == [True]
 
     def test_the_correlation_id_of_a_request_is_on_every_line(self, theatre: Theatre) -> None:
@@ -58,10 +61,10 @@ class TestAnswers:
         """A nested call gets what is left of its caller's time."""
         began = time.monotonic()
         with theatre.calls("teller") as call:
-            body = {"args": ["answer", "sleep 3"], "kwargs": {}}
+            body = {"args": ["answer", "sleep 8"], "kwargs": {}}
             answer = call.ask("listener.relay", body, headers={BUDGET: 500})
 
-        assert (answer["error"]["exc_type"], time.monotonic() - began < 1.5) == ("Unavailable", True)
+        assert (answer["error"]["exc_type"], time.monotonic() - began < 4) == ("Unavailable", True)
 
 
 class TestMalformed:
@@ -147,7 +150,7 @@ class TestAtMostOnce:
                     {"args": [what], "kwargs": {}},
                     headers={BUDGET: 5000, LEFT_AT: int((time.monotonic() - held_up) * 1000)},
                 )
-                for what, held_up in (("first", 0), (late, 6), (punctual, 0))
+                for what, held_up in (("first", 0), (late, 60), (punctual, 0))
             ]
 
         assert [answer["error"] and answer["error"]["exc_args"][0] for answer in answers] == [None, "expired", None]
@@ -175,7 +178,7 @@ class TestAtMostOnce:
             seconds = time.monotonic() - began
 
         assert (answer["error"]["exc_type"], answer["error"]["exc_args"][0]) == ("Unavailable", "timed_out")
-        assert 4.5 < seconds < 6
+        assert 4.5 < seconds < 8
         with theatre.calls() as call:
             assert call("teller.answer", "hi")["result"] == "hi"
         assert told(theatre, what) == 0
@@ -187,6 +190,6 @@ class TestAtMostOnce:
         status, document, seconds = theatre.ask_over_http("hi")
         theatre.teller.restart()
 
-        assert (status, document["code"], seconds < 6) == (504, "timed_out", True)
+        assert (status, document["code"], seconds < 8) == (504, "timed_out", True)
         assert theatre.queued("rpc-teller") == 0
         assert theatre.ask_over_http("hi")[:2] == (200, "hi")

@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 
+from tests.integration.gateway.conftest import OpenDoor
 from tests.integration.gateway.door import Door, wait_until
 
 
@@ -18,7 +19,7 @@ def readiness(door: Door) -> tuple[int, dict[str, Any]]:
 
 def wait_for(door: Door, status: str) -> tuple[int, dict[str, Any]]:
     """The answer with this status, which comes once the answer before it is stale."""
-    wait_until(lambda: readiness(door)[1]["status"] == status, seconds=3)
+    wait_until(lambda: readiness(door)[1]["status"] == status, seconds=10)
     return readiness(door)
 
 
@@ -63,19 +64,18 @@ class TestReadiness:
         with ThreadPoolExecutor(10) as pool:
             answers = list(pool.map(lambda _: readiness(door), range(10)))
 
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10  # one after the other they would take twenty
         assert {status for status, _ in answers} == {503}
         assert answers[0][1]["checks"]["mood"] == "no answer in time"
 
-    def test_is_answered_while_all_workers_are_busy(self, door: Door) -> None:
+    def test_is_answered_while_all_workers_are_busy(self, open_door: OpenDoor) -> None:
         """A probe takes no worker."""
+        door = open_door(ECHO_PAUSE_SECONDS=3)
         with ThreadPoolExecutor(8) as pool:
-            busy = [pool.submit(requests.get, f"{door.url}/slow", timeout=10) for _ in range(8)]
-            started = time.monotonic()
+            busy = [pool.submit(requests.get, f"{door.url}/slow", timeout=20) for _ in range(8)]
             status = requests.get(f"{door.url}/healthz", timeout=5).status_code
 
-            assert status == 200
-            assert time.monotonic() - started < 0.9  # a slow one would take a second or more
+            assert (status, [call for call in busy if call.done()]) == (200, [])
             assert {call.result().status_code for call in busy} == {200}
 
 

