@@ -121,6 +121,28 @@ class TestBesideTheLoop:
 
         assert rounds > 4 * 8
 
+    def test_takes_the_memory_of_a_few_hashes(self) -> None:
+        """The same two threads make them all: each keeps the 19 MiB of a hash for its next one."""
+        threads = run_green(
+            """
+            desk = PasswordDesk(make_hasher({}), at_once=2, waiting=20)
+            native, threads = eventlet.patcher.original("threading"), set()
+
+            class Telling:
+                def hash(self, password):
+                    threads.add(native.get_native_id())
+
+            desk.hasher = Telling()
+            pool = eventlet.GreenPool()
+            for _ in range(12):
+                pool.spawn_n(desk.hash, "seven green kettles")
+            pool.waitall()
+            print(json.dumps(len(threads)))
+            """
+        )
+
+        assert threads <= 2
+
     def test_runs_a_few_at_once_and_refuses_a_crowd(self) -> None:
         """Two hash, three wait, the rest is told to come again; afterwards there is room again."""
         most, outcomes, left = run_green(
