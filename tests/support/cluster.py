@@ -7,7 +7,7 @@ again before the test ends; :meth:`Cluster.heal` does so for whatever is down.
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ ADMIN_PASSWORD: Final = "an-administrator-of-the-tests"
 BROKER_PASSWORD: Final = "a-test-broker-password"
 JWT_SECRET: Final = "a-secret-of-the-saga-tests-0123456789"
 QUIET: Final = "ignore::Warning:nameko.cli.commands"
+NAMEKO: Final = (sys.executable, "-W", QUIET, str(Path(sys.executable).with_name("nameko")))
 
 SHORT: Final[Mapping[str, str]] = {
     "RETRY_DELAYS_MS": "[200, 500, 1000]",
@@ -84,6 +85,8 @@ class Cluster:
         self.ports: dict[str, int] = {}
         self.changes: dict[str, Mapping[str, str]] = {}
         """What an instance is told besides, and told again when it is healed."""
+        self.runners: dict[str, Sequence[str]] = {}
+        """What an instance is run by instead of ``nameko``, likewise."""
         wanted = derive(service_classes(), self.delays_ms)
         self.queues = [queue.name for queue in wanted.queues]
         passwords = {user.name: BROKER_PASSWORD for user in wanted.users}
@@ -107,12 +110,19 @@ class Cluster:
         """All six at work."""
         self.start(*SERVICES)
 
-    def start(self, *services: str, instances: int = 1, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        *services: str,
+        instances: int = 1,
+        environment: Mapping[str, str] | None = None,
+        runner: Sequence[str] = NAMEKO,
+    ) -> None:
         """These services at work, ``instances`` of each; those that run go on as they are, without ``environment``."""
         names = [name for service in services for name in instance_names(service, instances)]
         for name in names:
             if not self.runs(name):
                 self.changes[name] = environment or {}
+                self.runners[name] = runner
                 self.spawn(name)
         self.wait_ready(*names)
 
@@ -120,10 +130,10 @@ class Cluster:
         """The instance on its way; does not wait for it."""
         if instance not in self.ports:
             self.ports[instance] = any_free(set(self.ports.values()))
-        nameko = [sys.executable, "-W", QUIET, str(Path(sys.executable).with_name("nameko"))]
+        runner = self.runners.get(instance, NAMEKO)
         program = Program(
             name=instance,
-            arguments=[*nameko, "run", "--config", "config.yaml", service_of(instance).module],
+            arguments=[*runner, "run", "--config", "config.yaml", service_of(instance).module],
             folder=CHECKOUT,
             environment=self.environment(instance),
         )
@@ -190,9 +200,11 @@ class Cluster:
 
     def heal(self) -> None:
         """Every service at work as it was first told, none besides; frozen ones go on."""
-        for name in [name for name, told in self.changes.items() if told]:
-            self.stop(name)
+        changed = {name for name, told in self.changes.items() if told}
+        changed |= {name for name, runner in self.runners.items() if runner != NAMEKO}
+        self.stop(*changed)
         self.changes.clear()
+        self.runners.clear()
         for name in [name for name in self.children if name not in SERVICES]:
             self.stop(name)
             del self.children[name]
@@ -201,9 +213,8 @@ class Cluster:
         self.up()
 
     def down(self) -> None:
-        """End every process at once."""
-        for child in self.children.values():
-            child.kill()
+        """End every process, in good order where that is possible."""
+        self.stop(*self.children)
 
     # --- the databases and the broker, seen from outside
 

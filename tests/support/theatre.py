@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,8 +181,8 @@ class Theatre:
 
     def close(self) -> None:
         """End everything and remove the databases."""
-        for actor in self.actors:
-            actor.kill()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda actor: actor.child.stop(), self.actors))
         for engine in self.engines.values():
             engine.dispose()
         with session(self.endpoints.postgres_url) as cursor:

@@ -85,9 +85,13 @@ class Door:
             return False
 
     def end(self) -> None:
-        """Kill it, if it has not ended."""
-        self.process.kill()
-        self.process.wait()
+        """Stop it, if it has not ended; kill it when it does not stop."""
+        self.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def terminate(self) -> None:
         """Ask it to stop."""
