@@ -17,6 +17,9 @@ from amqp.basic_message import Message
 
 from services.chassis import wire
 
+DELIVERY_LIMIT: Final = 100
+"""After so many crashes in mid-handling the broker itself gives a message up; failures are counted by the chassis."""
+
 HISTORY: Final = "x-oms-history"
 LONGEST_HISTORY: Final = 20
 HIDDEN: Final = "(hidden)"
@@ -68,7 +71,7 @@ class DeadLetter:
             message_id=str(message.properties.get("message_id") or ""),
             kind=str(headers.get("x-oms-kind") or death.get("reason", "unknown")),
             reason=str(headers.get("x-oms-reason") or _reason_of(death)),
-            attempts=_number(headers.get("x-oms-attempt") or headers.get("x-delivery-count")),
+            attempts=_number(headers.get("x-oms-attempt")) or _attempts_of(death),
             failures=_number(headers.get("x-oms-failures")),
             failed_at=str(headers.get("x-oms-failed-at") or _instant(death.get("time"))),
             routing_key=str(headers.get("x-oms-routing-key", "")),
@@ -168,6 +171,11 @@ def _reason_of(death: Mapping[str, Any]) -> str:
     if death.get("reason") == "delivery_limit":
         return "the service ended again and again while it was handling this message"
     return f"given up by the broker: {death.get('reason', 'no reason said')}"
+
+
+def _attempts_of(death: Mapping[str, Any]) -> int:
+    """How often it was tried; the broker's own count is by now of the looks at it here."""
+    return DELIVERY_LIMIT + 1 if death.get("reason") == "delivery_limit" else 0
 
 
 def _number(value: object) -> int:

@@ -15,6 +15,7 @@ from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Extension
 
 from services.chassis.broker import RPC_EXCHANGE
 from services.chassis.dead_letters import DeadLetters
+from services.chassis.letter import DELIVERY_LIMIT
 from services.chassis.messaging import EventHandler
 from services.chassis.rpc import Rpc
 from services.chassis.rpc_proxy import RpcProxy
@@ -22,9 +23,6 @@ from services.chassis.work import UnitOfWork
 
 OPERATOR: Final = "operator"
 _SHELL_REPLIES: Final = r"rpc\.reply-standalone_rpc_proxy-[0-9a-f-]+"
-DELIVERY_LIMIT: Final = 100
-"""After so many crashes in mid-handling the broker itself gives a message up; failures are counted by the chassis."""
-
 LOOKS: Final = 10**9
 """How often dead letters may be looked at, each look being a delivery: RabbitMQ 4 would drop them after 20."""
 

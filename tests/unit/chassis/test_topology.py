@@ -2,6 +2,9 @@ import re
 
 import pytest
 
+from cli.services import service_classes
+from cli.topology import wanted
+from services.chassis.broker import RPC_EXCHANGE
 from services.chassis.topology import OPERATOR, Binding, Queue, User, derive, read_wiring
 from tests.support.stage import ListenerService, TellerService
 
@@ -153,6 +156,20 @@ class TestUsers:
         topic = next(each for each in USERS[user].topic_permissions if each.exchange == "nameko-rpc")
 
         assert may(topic.write, key) is allowed
+
+    @pytest.mark.parametrize("service", service_classes(), ids=lambda service: service.name)
+    def test_may_look_whether_what_they_need_exists(self, service: type) -> None:
+        """RabbitMQ since 4.2.6 tells nothing of a queue or exchange to a user without any right on it."""
+        topology = wanted()
+        wiring = read_wiring(service)
+        (user,) = (each for each in topology.users if each.name == wiring.name)
+        own = [f"{wiring.name}.events"] if wiring.publishes else []
+        own += [each.queue for each in wiring.subscriptions]
+        if wiring.methods or wiring.subscriptions:
+            own += [each.name for each in topology.exchanges if each.name.startswith(f"{wiring.name}.")]
+            own += [f"rpc-{wiring.name}"]
+
+        assert [name for name in [*own, RPC_EXCHANGE] if not may(f"{user.write}|{user.read}", name)] == []
 
     def test_an_answer_can_be_heard_by_its_asker_only(self) -> None:
         """The binding key carries the asker's name."""
