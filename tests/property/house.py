@@ -17,7 +17,8 @@ from sqlalchemy import Engine, create_engine, text
 
 import events
 from cli.databases import session
-from cli.doctor_deliveries import versions
+from cli.doctor import INSIDE
+from cli.doctor_deliveries import Deliveries, versions
 from cli.doctor_orders import Sums, examine_order
 from cli.doctor_reading import Connections, dossiers
 from cli.doctor_report import Report
@@ -37,8 +38,8 @@ from services.payments.service import PaymentsService
 from tests.property.crashes import CountingBegin, Crash, Desk, Errand, Killed
 from tests.property.post import MOST_FAILURES, Message, Post
 from tests.support.fakes import Bell, FakeCopies, a_caller
-from tests.support.invariants import INSIDE, KINDS, Read, check_books, read_books
 
+KINDS: Final = {kind.__name__: kind for kind in events.ALL}
 SERVICES: Final[Mapping[str, Any]] = {each.name: each for each in (OrdersService, InventoryService, PaymentsService)}
 SHELF: Final = {"plenty": 60, "a few": 3, "the last one": 1}
 """What there is to buy, and how many of each."""
@@ -298,27 +299,19 @@ class House:
                 quiet = [each for each in invariants if each.when_quiet]
                 yield from (breach.text for breach in breaches(connections[name], quiet, quiet_seconds=0))
             report, sums = Report(), Sums()
+            deliveries = Deliveries(self.post.subscriptions, quiet_seconds=0, mailbox=None)
             for dossier in dossiers(connections):
+                deliveries.examine_order(dossier, report)
                 examine_order(dossier, report)
                 sums.add(dossier)
             sums.check(report)
             yield from (finding.text for finding in report.findings())
             yield from (f"stale copy: {row}" for row, held in versions(connections) if row["product_version"] != held)
-        yield from check_books(read_books(self._read, None), self.post.subscriptions)
 
     @contextmanager
     def _connections(self) -> Iterator[Connections]:
         with ExitStack() as stack:
             yield {name: stack.enter_context(engine.connect()) for name, engine in self.engines.items()}
-
-    @property
-    def _read(self) -> Read:
-        def read(name: str, query: str) -> Sequence[Mapping[str, Any]]:
-            if name == "users":
-                return [{"id": CUSTOMER.user_id}]
-            return [row._mapping for row in self.rows(name, query)]
-
-        return read
 
 
 def event_of(kind: type[events.OrderEvent], order_id: UUID, **fields: Any) -> events.OrderEvent:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from cli.doctor_reading import WITH_EVENTS
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.invariants import WITH_EVENTS
 from tests.support.operator import Operator
 from tests.support.rest import come_to_rest, eventually
 
