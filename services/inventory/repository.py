@@ -3,6 +3,10 @@
 Whoever takes both locks a reservation first and products after it, products in the order of their ids, so that no two
 transactions ever wait for each other in a circle. A saga step is one data-modifying statement: the levels after a
 movement come out of the update itself, never out of an earlier read.
+
+Such a statement sees a row as it was when the statement began; only what the locking part of it answers is the row as
+it is. So reserving decides by what ``held`` says and writes that: a condition in the update itself, or the table's
+constraint, would be asked of levels that somebody has changed while the lock was waited for.
 """
 
 from collections.abc import Sequence
@@ -34,7 +38,8 @@ _RESERVE: Final = text(
         ON CONFLICT (order_id) DO NOTHING
         RETURNING order_id
     ), held AS MATERIALIZED (
-        SELECT products.id, asked.quantity, products.on_hand - products.reserved AS available
+        SELECT products.id, asked.quantity, products.on_hand, products.reserved,
+            products.on_hand - products.reserved AS available
         FROM opened CROSS JOIN asked JOIN products ON products.id = asked.product_id
         ORDER BY products.id
         FOR NO KEY UPDATE OF products
@@ -43,11 +48,9 @@ _RESERVE: Final = text(
         FROM opened CROSS JOIN asked LEFT JOIN held ON held.id = asked.product_id
         WHERE coalesce(held.available, 0) < asked.quantity
     ), moved AS (
-        UPDATE products SET reserved = products.reserved + held.quantity
+        UPDATE products SET on_hand = held.on_hand, reserved = held.reserved + held.quantity
         FROM held
-        WHERE products.id = held.id
-          AND products.on_hand - products.reserved >= held.quantity
-          AND (SELECT count(*) FROM short) = 0
+        WHERE products.id = held.id AND (SELECT count(*) FROM short) = 0
         RETURNING products.id, held.quantity, products.on_hand, products.reserved
     ), listed AS (
         INSERT INTO reservation_items (order_id, product_id, quantity)

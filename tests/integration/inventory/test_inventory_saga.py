@@ -2,6 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from events import OrderEvent, outcome_id
 from services.chassis import wire
@@ -16,6 +17,9 @@ from tests.integration.inventory.bench import (
     a_shipped,
     an_order,
 )
+from tests.support.until import wait_until
+
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 class TestOrderCreated:
@@ -168,6 +172,28 @@ class TestManyAtOnce:
         statuses = [inventory.status(order) for order in orders]
         assert (statuses.count("reserved"), statuses.count("rejected")) == (10, 40)
         assert inventory.levels(NOTEBOOK) == (10, 10)
+
+    @pytest.mark.parametrize(("before", "after", "status"), [(0, 5, "reserved"), (5, 0, "rejected")])
+    def test_decides_by_the_stock_it_has_locked(
+        self, inventory: InventoryBench, before: int, after: int, status: str
+    ) -> None:
+        """Stock that changes while an order waits for it counts as it is then: every line is set aside, or none."""
+        order = an_order({LAMP: 1, TYPEWRITER: 1})
+        change = text("UPDATE products SET on_hand = :on_hand WHERE id = :id")
+        with inventory.engine.begin() as connection:
+            connection.execute(change, {"on_hand": before, "id": TYPEWRITER})
+
+        with ThreadPoolExecutor(1) as pool:
+            with inventory.engine.begin() as connection:
+                connection.execute(change, {"on_hand": after, "id": TYPEWRITER})
+                delivery = pool.submit(inventory.deliver, order)
+                wait_until(lambda: inventory.rows(WAITING))
+            delivery.result()
+
+        aside = 1 if status == "reserved" else 0
+        lines = inventory.rows("SELECT 1 FROM reservation_items WHERE order_id = :id", id=str(order.order_id))
+        assert (inventory.status(order), len(lines)) == (status, 2 * aside)
+        assert (inventory.levels(LAMP), inventory.levels(TYPEWRITER)) == ((120, aside), (after, aside))
 
     def test_lines_in_opposite_order_never_deadlock(self, inventory: InventoryBench) -> None:
         """Neither when reserving nor when giving back at the same time."""
