@@ -10,6 +10,7 @@ import argparse
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -42,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "parts", nargs="*", metavar="PART", type=part_of, default=usual, help=f"one of {', '.join(PARTS)}"
     )
+    parser.add_argument("--replace-empty", action="store_true", help=f"with topology: {topology.REPLACE_EMPTY}")
 
 
 def part_of(name: str) -> str:
@@ -53,8 +55,10 @@ def part_of(name: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """0 when everything that was asked for exists."""
+    careful = partial(prepare_topology, replace_empty=args.replace_empty)
     for part in args.parts:
-        print(f"{part}: {PARTS[part](current())}", flush=True)
+        prepare = careful if part == "topology" else PARTS[part]
+        print(f"{part}: {prepare(current())}", flush=True)
     return 0
 
 
@@ -119,7 +123,7 @@ def prepare_databases(state: State) -> str:
     return ", ".join(DATABASES.values())
 
 
-def prepare_topology(state: State) -> str:
+def prepare_topology(state: State, *, replace_empty: bool = False) -> str:
     """Exchanges, queues, bindings and one user per service in the broker."""
     wanted = topology.wanted()
     found = given_rabbitmq()
@@ -127,7 +131,8 @@ def prepare_topology(state: State) -> str:
         raise Trouble("OMS_RABBITMQ_URL and OMS_RABBITMQ_MANAGEMENT_URL are missing: set both.")
     amqp_url, management = found
     passwords = {user.name: kept(state, f"rabbitmq-{user.name}") for user in wanted.users}
-    topology.apply(wanted, administered(state, amqp_url, management), vhost_of(amqp_url), passwords)
+    administrator = administered(state, amqp_url, management)
+    topology.apply(wanted, administrator, vhost_of(amqp_url), passwords, replace_empty=replace_empty)
     return topology.summary(wanted)
 
 

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Final
 
 from cli.broker import Broker
 from cli.configuration import configuration
@@ -13,15 +13,18 @@ from cli.servers.endpoints import Endpoints, Management, vhost_of
 from cli.servers.private import Recipes
 from cli.services import service_classes
 from cli.state import State, current
+from cli.topology_changes import exchange_wished, explained, list_differences, queue_wished, remove_empty
 from cli.trouble import Trouble
-from services.chassis.topology import Exchange, Queue, Topology, User, derive
+from services.chassis.topology import Topology, User, derive
 
 HELP = "show what must exist in the broker, and apply it"
+REPLACE_EMPTY: Final = "make queues anew that exist otherwise, where they are empty and nobody reads them"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """--apply and --json."""
+    """--apply, --replace-empty and --json."""
     parser.add_argument("--apply", action="store_true", help="make it so in the running, or the given, broker")
+    parser.add_argument("--replace-empty", action="store_true", help=REPLACE_EMPTY)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
@@ -34,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         print(table(topology))
     if args.apply:
         state = current()
-        apply_to(Recipes(state.folder).endpoints(postgres=False, valkey=False), state, topology)
+        endpoints = Recipes(state.folder).endpoints(postgres=False, valkey=False)
+        apply_to(endpoints, state, topology, replace_empty=args.replace_empty)
         if not args.json:
             print(f"Applied {summary(topology)}.")
     return 0
@@ -45,64 +49,51 @@ def wanted() -> Topology:
     return derive(service_classes(), configuration()["RETRY_DELAYS_MS"])
 
 
-def apply_to(endpoints: Endpoints, state: State, topology: Topology) -> None:
+def apply_to(endpoints: Endpoints, state: State, topology: Topology, *, replace_empty: bool = False) -> None:
     """Apply the topology with this cluster's passwords."""
     passwords = {user.name: broker_password(state, user.name) for user in topology.users}
-    apply(topology, endpoints.management, vhost_of(endpoints.amqp_url), passwords)
+    vhost = vhost_of(endpoints.amqp_url)
+    apply(topology, endpoints.management, vhost, passwords, replace_empty=replace_empty)
 
 
-def apply(topology: Topology, management: Management, vhost: str, passwords: Mapping[str, str]) -> None:
-    """Make everything exist; repeating it changes nothing, and what exists otherwise is an error, not replaced."""
+def apply(
+    topology: Topology,
+    management: Management,
+    vhost: str,
+    passwords: Mapping[str, str],
+    *,
+    replace_empty: bool = False,
+) -> None:
+    """Make everything exist; repeating it changes nothing.
+
+    What exists otherwise stays as it is; everything else is applied, then :class:`Trouble` names all of it. With
+    ``replace_empty`` the queues among it that are empty and that nobody reads are made anew.
+    """
     broker = Broker(management)
     broker.make_vhost(vhost)
-    make_exchanges(broker, vhost, topology.exchanges)
-    make_queues(broker, vhost, topology.queues)
+    differences = list_differences(broker, vhost, topology.exchanges, topology.queues)
+    reasons = remove_empty(broker, vhost, differences) if replace_empty else {}
+    make_missing(broker, vhost, topology)
     for binding in topology.bindings:
         where = ("bindings", vhost, "e", binding.exchange, "q", binding.queue)
         broker.post(*where, body={"routing_key": binding.routing_key, "arguments": {}})
     for user in topology.users:
         make_user(broker, vhost, user, passwords[user.name])
+    left = list_differences(broker, vhost, topology.exchanges, topology.queues) if differences else []
+    if left:
+        raise Trouble(explained(left, reasons, asked=replace_empty))
 
 
-def make_exchanges(broker: Broker, vhost: str, exchanges: Iterable[Exchange]) -> None:
-    """Make the exchanges that are missing."""
-    existing = {entry["name"]: entry for entry in broker.get("exchanges", vhost)}
-    for exchange in exchanges:
-        wish = {"type": exchange.type, "durable": exchange.durable, "arguments": dict(exchange.arguments)}
-        found = existing.get(exchange.name)
-        if found is None:
-            broker.put("exchanges", vhost, exchange.name, body=wish)
-        else:
-            compare("exchange", exchange.name, {name: found[name] for name in wish}, wish)
-
-
-def make_queues(broker: Broker, vhost: str, queues: Iterable[Queue]) -> None:
-    """Make the queues that are missing."""
-    existing = {entry["name"]: entry for entry in broker.get("queues", vhost)}
-    for queue in queues:
-        wish = {"durable": queue.durable, "arguments": dict(queue.arguments)}
-        found = existing.get(queue.name)
-        if found is None:
-            broker.put("queues", vhost, queue.name, body=wish)
-        else:
-            compare("queue", queue.name, {"durable": found["durable"], "arguments": arguments_of(found, wish)}, wish)
-
-
-def arguments_of(found: Mapping[str, Any], wish: Mapping[str, Any]) -> dict[str, Any]:
-    """The queue's arguments, without the type the broker adds where none was wished."""
-    arguments = dict(found["arguments"])
-    if "x-queue-type" not in wish["arguments"]:
-        arguments.pop("x-queue-type", None)
-    return arguments
-
-
-def compare(kind: str, name: str, found: Mapping[str, Any], wish: Mapping[str, Any]) -> None:
-    """Raise :class:`Trouble` when what exists is not what is wished."""
-    if found != wish:
-        raise Trouble(
-            f"The {kind} {name} exists with settings {found}, but the code wants {wish}. RabbitMQ cannot "
-            "change them: let its consumers empty it, delete it there, and run ./oms topology --apply."
-        )
+def make_missing(broker: Broker, vhost: str, topology: Topology) -> None:
+    """Make the exchanges and queues that do not exist."""
+    existing = {entry["name"] for entry in broker.get("exchanges", vhost)}
+    for exchange in topology.exchanges:
+        if exchange.name not in existing:
+            broker.put("exchanges", vhost, exchange.name, body=exchange_wished(exchange))
+    existing = {entry["name"] for entry in broker.get("queues", vhost)}
+    for queue in topology.queues:
+        if queue.name not in existing:
+            broker.put("queues", vhost, queue.name, body=queue_wished(queue))
 
 
 def make_user(broker: Broker, vhost: str, user: User, password: str) -> None:

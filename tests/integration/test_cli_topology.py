@@ -11,6 +11,7 @@ from cli.servers.vhosts import Vhost
 from cli.topology import apply, wanted
 from cli.trouble import Trouble
 from services.chassis.topology import Binding, Exchange, Queue, TopicPermission, Topology, User
+from tests.support.until import wait_until
 
 QUORUM = {"x-queue-type": "quorum"}
 
@@ -23,6 +24,19 @@ def a_topology(*, limit: int = 5) -> Topology:
         bindings=(Binding("a.events", "evt", "Happened"), Binding("b.dead", "plain")),
         users=(User("test-a", "^$", r"^a\.events$", "^evt$", (TopicPermission("a.events", "^Happened$", "^$"),)),),
     )
+
+
+def figures(vhost: Vhost) -> dict[str, tuple[int, int]]:
+    """How many messages each queue holds and how many read it, as the management API knows it by now."""
+    return {
+        each["name"]: (each.get("messages"), each.get("consumers")) for each in vhost.broker.get("queues", vhost.name)
+    }
+
+
+def waiting(url: str, queue: str) -> int:
+    """How many messages lie ready in the queue at this moment."""
+    with Connection(url) as connection:
+        return int(connection.channel().queue_declare(queue, passive=True).message_count)
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +59,66 @@ class TestApply:
         assert vhost.broker.get("queues", vhost.name, "evt")["type"] == "quorum"
         assert vhost.broker.get("topic-permissions", vhost.name, "test-a")[0]["write"] == "^Happened$"
 
-    def test_names_a_queue_that_exists_otherwise(self, vhost: Vhost) -> None:
-        """RabbitMQ cannot change a queue, so a person must."""
+    def test_names_all_that_exists_otherwise(self, vhost: Vhost) -> None:
+        """RabbitMQ cannot change it, so a person must; everything else is applied all the same."""
         apply(a_topology(), vhost.management, vhost.name, {"test-a": "p"})
+        changed = a_topology(limit=6)
+        more = replace(
+            changed,
+            exchanges=(Exchange("a.events", "topic"), Exchange("b.dead", "direct"), Exchange("new", "fanout")),
+            queues=(changed.queues[0], Queue("plain", arguments={"x-message-ttl": 5}), Queue("new")),
+            bindings=(*changed.bindings, Binding("new", "new")),
+        )
 
-        with pytest.raises(Trouble, match="The queue evt exists with settings"):
-            apply(a_topology(limit=6), vhost.management, vhost.name, {"test-a": "p"})
+        with pytest.raises(Trouble) as trouble:
+            apply(more, vhost.management, vhost.name, {"test-a": "p"})
+
+        assert str(trouble.value).splitlines()[1:-1] == [
+            "  exchange b.dead: type is fanout, not direct",
+            "  queue evt: x-delivery-limit is 5, not 6",
+            "  queue plain: x-message-ttl is not set, not 5",
+        ]
+        assert vhost.broker.get("bindings", vhost.name, "e", "new", "q", "new") != []
+
+    def test_makes_empty_queues_anew_when_asked_to(self, vhost: Vhost) -> None:
+        """With their bindings; one that holds a message, or that somebody reads, stays as it was, and works on."""
+        queues = tuple(Queue(name, arguments={**QUORUM, "x-delivery-limit": 5}) for name in ("empty", "full", "read"))
+        old = replace(
+            a_topology(), queues=queues, bindings=tuple(Binding("a.events", q.name, "Happened") for q in queues)
+        )
+        changed = {**QUORUM, "x-delivery-limit": 6}
+        new = replace(old, queues=tuple(replace(queue, arguments=changed) for queue in queues))
+        apply(old, vhost.management, vhost.name, {"test-a": "p"})
+
+        with Connection(vhost.amqp_url) as connection:
+            connection.Producer().publish("{}", exchange="", routing_key="full")
+            connection.default_channel.basic_consume("read", callback=print)
+            wait_until(lambda: figures(vhost) == {"empty": (0, 0), "full": (1, 0), "read": (0, 1)}, 30)
+            with pytest.raises(Trouble) as trouble:
+                apply(new, vhost.management, vhost.name, {"test-a": "p"}, replace_empty=True)
+            connection.Producer().publish("{}", exchange="a.events", routing_key="Happened")
+            wait_until(lambda: waiting(vhost.amqp_url, "full") == 2)
+
+        found = {
+            queue["name"]: queue["arguments"]["x-delivery-limit"] for queue in vhost.broker.get("queues", vhost.name)
+        }
+        assert found == {"empty": 6, "full": 5, "read": 5}
+        assert str(trouble.value).count("not replaced: ") == 2
+        assert "1 messages lie in it and 0 processes read it" in str(trouble.value)
+        assert waiting(vhost.amqp_url, "empty") == 1
+
+    def test_puts_back_what_led_to_a_queue_that_was_not_empty(self, vhost: Vhost) -> None:
+        """A message that comes between the look and the cut is seen before anything is deleted."""
+        apply(a_topology(), vhost.management, vhost.name, {"test-a": "p"})
+        wait_until(lambda: figures(vhost)["evt"] == (0, 0), 30)
+        with Connection(vhost.amqp_url) as connection:
+            connection.Producer().publish("{}", exchange="a.events", routing_key="Happened")
+
+        with pytest.raises(Trouble, match="not replaced: 1 messages lie in it"):
+            apply(a_topology(limit=6), vhost.management, vhost.name, {"test-a": "p"}, replace_empty=True)
+
+        assert vhost.broker.get("queues", vhost.name, "evt")["arguments"]["x-delivery-limit"] == 5
+        assert len(vhost.broker.get("bindings", vhost.name, "e", "a.events", "q", "evt")) == 1
 
     def test_gives_a_user_no_more_than_its_rights(self, vhost: Vhost) -> None:
         """It may write its event and no other."""
