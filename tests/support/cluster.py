@@ -116,6 +116,7 @@ class Cluster:
         instances: int = 1,
         environment: Mapping[str, str] | None = None,
         runner: Sequence[str] = NAMEKO,
+        ready: bool = True,
     ) -> None:
         """These services at work, ``instances`` of each; those that run go on as they are, without ``environment``."""
         names = [name for service in services for name in instance_names(service, instances)]
@@ -124,7 +125,8 @@ class Cluster:
                 self.changes[name] = environment or {}
                 self.runners[name] = runner
                 self.spawn(name)
-        self.wait_ready(*names)
+        if ready:
+            self.wait_ready(*names)
 
     def spawn(self, instance: str) -> None:
         """The instance on its way; does not wait for it."""
