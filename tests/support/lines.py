@@ -32,11 +32,11 @@ LINGER_FOR_RESET: Final = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Way:
-    """How bytes travel in one direction; a cut counts from when the fault began, for each connection by itself."""
+    """How bytes travel in one direction; what they are counted for, each connection counts from the fault's begin."""
 
-    silent: bool = False
     delay_seconds: float = 0.0
     bytes_per_second: int = 0
+    silent_after: int | None = None
     cut_after: int | None = None
 
 
@@ -50,10 +50,11 @@ class Fault:
 
 
 NONE: Final = Fault()
+SILENT: Final = Way(silent_after=0)
 RESET: Final = Fault(resets=True)
-SILENT_UP: Final = Fault(up=Way(silent=True))
-SILENT_DOWN: Final = Fault(down=Way(silent=True))
-BLACK_HOLE: Final = Fault(up=Way(silent=True), down=Way(silent=True))
+SILENT_UP: Final = Fault(up=SILENT)
+SILENT_DOWN: Final = Fault(down=SILENT)
+BLACK_HOLE: Final = Fault(up=SILENT, down=SILENT)
 LATE: Final = Fault(down=Way(delay_seconds=2.0))
 TRICKLE: Final = Fault(up=Way(bytes_per_second=1000), down=Way(bytes_per_second=1000))
 
@@ -90,6 +91,11 @@ class Line:
     def open_connections(self) -> int:
         """How many connections it carries."""
         return len(self._connections)
+
+    @property
+    def silenced(self) -> int:
+        """How many connections a silence keeps from saying more to their client."""
+        return sum(each.is_silent(DOWN) for each in list(self._connections))
 
     def hurt(self, fault: Fault) -> None:
         """From now on the line has this fault, for the connections it carries and for new ones."""
@@ -207,8 +213,13 @@ class _Connection:
         way: Way = getattr(self.own_fault or self.line.fault, direction)
         return way
 
+    def is_silent(self, direction: str) -> bool:
+        """Whether nothing more gets through in this direction."""
+        after = self._way(direction).silent_after
+        return after is not None and self.carried[direction] >= after
+
     async def _passable(self, direction: str) -> Way:
-        await self.line.until(lambda: not self._way(direction).silent)
+        await self.line.until(lambda: not self.is_silent(direction))
         return self._way(direction)
 
     @staticmethod
@@ -236,12 +247,12 @@ class _Connection:
         """What is left after giving on as much as may pass at once."""
         way = await self._passable(direction)
         most = max(1, way.bytes_per_second // STEPS_PER_SECOND) if way.bytes_per_second else len(data)
-        if way.cut_after is not None:
-            most = min(most, way.cut_after - self.carried[direction])
-        await asyncio.get_running_loop().sock_sendall(target, data[:most])
-        self.carried[direction] += most
+        limits = [limit for limit in (way.silent_after, way.cut_after) if limit is not None]
+        piece = data[: min([most, *(limit - self.carried[direction] for limit in limits)])]
+        await asyncio.get_running_loop().sock_sendall(target, piece)
+        self.carried[direction] += len(piece)
         if way.cut_after is not None and self.carried[direction] >= way.cut_after:
             raise ConnectionAbortedError
         if way.bytes_per_second:
-            await asyncio.sleep(most / way.bytes_per_second)
-        return data[most:]
+            await asyncio.sleep(len(piece) / way.bytes_per_second)
+        return data[len(piece) :]

@@ -181,6 +181,16 @@ class TestSilence:
             line.heal()
             assert take(client, 4) == b"late"
 
+    def test_may_begin_in_the_middle_of_a_message(self, line: Line, client: socket.socket) -> None:
+        """The rest arrives when the line heals."""
+        line.hurt(Fault(down=Way(silent_after=3)))
+        client.sendall(b"0123456789")
+        assert take(client, 3) == b"012"
+        assert hears_nothing(client)
+
+        line.heal()
+        assert take(client, 7) == b"3456789"
+
     def test_makes_a_sender_wait_in_the_end(self, line: Line, client: socket.socket) -> None:
         """What the network does not take stays with the sender, as far as its buffers reach."""
         line.hurt(SILENT_UP)
