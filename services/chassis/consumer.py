@@ -22,12 +22,16 @@ from kombu.message import Message as KombuMessage
 from nameko.extensions import ProviderCollector
 from nameko.messaging import QueueConsumer as StockQueueConsumer
 
-from services.chassis.broker import CONNECT_SECONDS, FAILURES
+from services.chassis.broker import CONNECT_SECONDS, FAILURES, drop
 from services.chassis.logs import get_logger
 
 log = get_logger(__name__)
 
 RECONNECT_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 3.0
+"""How long the broker may take over each question while consuming begins: a connection may fall silent then, too."""
+
+CLOSE_SECONDS: Final = 1.0
 CANCEL_SECONDS: Final = 3.0
 STOP_SECONDS: Final = 3.0
 UNREADABLE: Final = "x-oms-unreadable"
@@ -90,16 +94,20 @@ class QueueConsumer(StockQueueConsumer):
         self._check_topology(channel.connection)
         channel.message_to_python = partial(RawMessage, channel=channel)
         for provider in self._providers - self._leaving:
-            consumer = consumer_cls(
-                queues=[provider.queue],
-                on_message=partial(self._deliver, provider),
-                auto_declare=getattr(provider, "declares_its_queue", False),
-            )
-            consumer.qos(prefetch_count=getattr(provider, "prefetch_count", self.prefetch_count))
-            # at once: a prefetch count is that of the consumers that begin after it
-            consumer.consume(no_ack=getattr(provider, "needs_no_ack", None))
-            self._consumers[provider] = consumer
+            with eventlet.Timeout(ANSWER_SECONDS):
+                self._consumers[provider] = self._begin(consumer_cls, provider)
         return list(self._consumers.values())
+
+    def _begin(self, consumer_cls: Any, provider: Any) -> Any:
+        consumer = consumer_cls(
+            queues=[provider.queue],
+            on_message=partial(self._deliver, provider),
+            auto_declare=getattr(provider, "declares_its_queue", False),
+        )
+        consumer.qos(prefetch_count=getattr(provider, "prefetch_count", self.prefetch_count))
+        # at once: a prefetch count is that of the consumers that begin after it
+        consumer.consume(no_ack=getattr(provider, "needs_no_ack", None))
+        return consumer
 
     def _deliver(self, provider: Any, message: RawMessage) -> None:
         if getattr(provider, "handles_inline", False):
@@ -140,24 +148,40 @@ class QueueConsumer(StockQueueConsumer):
     @contextmanager
     def establish_connection(self) -> Iterator[Any]:
         """One attempt with a deadline; the loop around it comes again after a second."""
-        with self.create_connection() as connection:
-            try:
-                with eventlet.Timeout(CONNECT_SECONDS):
-                    connection.connect_timeout = CONNECT_SECONDS
-                    connection.ensure_connection(max_retries=0)
-            except (*FAILURES, KombuError) as error:
-                self._forget_those_leaving()
-                raise ConnectionError("no connection to the broker") from error
-            try:
-                self._connection = connection
+        connection = self.create_connection()
+        try:
+            self._connect(connection)
+            with self._connected(connection):
                 yield connection
-            finally:
-                self._connection = None
-                self._consuming = False
-                self._consumers.clear()
-                self._forget_those_leaving()
-                for provider in self._providers:
-                    getattr(provider, "on_disconnected", bool)()
+        except BaseException:
+            drop(connection._connection)  # noqa: SLF001 - kombu would ask the broker to close it, and wait for ever
+            raise
+        finally:
+            with eventlet.Timeout(CLOSE_SECONDS, False):  # noqa: FBT003 - eventlet's "end the block silently"
+                connection.release()
+
+    def _connect(self, connection: Any) -> None:
+        try:
+            with eventlet.Timeout(CONNECT_SECONDS):
+                connection.connect_timeout = CONNECT_SECONDS
+                connection.ensure_connection(max_retries=0)
+                connection.default_channel  # noqa: B018 - opens it
+        except (*FAILURES, KombuError) as error:
+            self._forget_those_leaving()
+            raise ConnectionError("no connection to the broker") from error
+
+    @contextmanager
+    def _connected(self, connection: Any) -> Iterator[None]:
+        try:
+            self._connection = connection
+            yield
+        finally:
+            self._connection = None
+            self._consuming = False
+            self._consumers.clear()
+            self._forget_those_leaving()
+            for provider in self._providers:
+                getattr(provider, "on_disconnected", bool)()
 
     def _check_topology(self, connection: Any) -> None:
         """Raise ConnectionError, to try again in a second, until everything this service needs exists."""
@@ -172,16 +196,17 @@ class QueueConsumer(StockQueueConsumer):
 
     @staticmethod
     def _exists(connection: Any, entity: Any) -> bool:
-        channel = connection.channel()
-        try:
-            if isinstance(entity, Exchange):
-                channel.exchange_declare(entity.name, entity.type, passive=True)
-            else:
-                channel.queue_declare(entity.name, passive=True)
-        except NotFound:
-            return False
-        channel.close()
-        return True
+        with eventlet.Timeout(ANSWER_SECONDS):
+            channel = connection.channel()
+            try:
+                if isinstance(entity, Exchange):
+                    channel.exchange_declare(entity.name, entity.type, passive=True)
+                else:
+                    channel.queue_declare(entity.name, passive=True)
+            except NotFound:
+                return False
+            channel.close()
+            return True
 
     def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, **kwargs: Any) -> None:
         """Consuming has begun, for the first time or again."""
