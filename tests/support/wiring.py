@@ -1,4 +1,4 @@
-"""A cluster whose every service reaches every server it uses by a line of its own, to be hurt one by one or together."""
+"""A cluster whose every service reaches every server it uses by a line of its own, hurt one by one or together."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
