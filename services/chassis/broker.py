@@ -185,6 +185,8 @@ class TransientPublisher(SharedExtension):
         self._channel: Channel | None = None
         self._turn = Semaphore(1)
         self._stopped = False
+        self._asked_at = float("-inf")
+        self._has_answered = False
 
     def start(self) -> None:
         """Keep the connection alive while nobody publishes."""
@@ -209,7 +211,17 @@ class TransientPublisher(SharedExtension):
             raise unavailable(error) from error
 
     def broker_answers(self) -> bool:
-        """Whether the broker answers a question at once; a broker that does not is given up."""
+        """Whether the broker answers a question at once; what it did a moment ago still counts.
+
+        A request that asks several services in vain asks this once for each, and may not wait as often.
+        """
+        if monotonic() - self._asked_at > ANSWER_SECONDS:
+            self._has_answered = self._ask()
+            self._asked_at = monotonic()
+        return self._has_answered
+
+    def _ask(self) -> bool:
+        """Whether the broker answers; one that does not is given up."""
         try:
             with eventlet.Timeout(ANSWER_SECONDS), self._turn, self._thrown_away_on_error():
                 self._open().exchange_declare(RPC_EXCHANGE, "topic", passive=True)
