@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -44,8 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     replaying = add(actions, "replay", "deliver one, or all that match, to the handler again; always safe")
     replaying.add_argument("id", nargs="?", default="", help="its id, or how that begins")
     replaying.add_argument("--all", action="store_true", help="all that match the filters")
-    discarding = add(actions, "discard", "throw one away for good")
-    discarding.add_argument("id", help="its id, or how that begins")
+    discarding = add(actions, "discard", "throw one or several away for good")
+    discarding.add_argument("ids", nargs="+", metavar="ID", help="its id, or how that begins")
     discarding.add_argument("--reason", required=True, help="why; it is written down")
 
 
@@ -61,7 +62,7 @@ def add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """0 when it was done; 1 when there is no such letter, or one could not be delivered again."""
-    wanted = Wanted(id=getattr(args, "id", ""), event=args.event, order_id=args.order)
+    wanted = Wanted(event=args.event, order_id=args.order)
     names = chosen_services(args.service)
     actions: Mapping[str, Callable[..., int]] = {"list": show_list, "show": show, "replay": replay, "discard": discard}
     with connected(find_operator_url(args.env)) as connection:
@@ -121,9 +122,9 @@ def table(letters: Sequence[DeadLetter]) -> str:
     return "\n".join(lines)
 
 
-def show(queues: Sequence[DeadLetterQueue], wanted: Wanted, _args: argparse.Namespace) -> int:
+def show(queues: Sequence[DeadLetterQueue], wanted: Wanted, args: argparse.Namespace) -> int:
     """Print all of one letter."""
-    _, letter = only(queues, wanted)
+    _, letter = only(queues, replace(wanted, id=args.id))
     print(json.dumps(letter.view(), indent=2, default=str))
     return 0
 
@@ -133,7 +134,7 @@ def replay(queues: Sequence[DeadLetterQueue], wanted: Wanted, args: argparse.Nam
     if bool(args.id) == args.all:
         raise Trouble("Say which: ./oms dead-letters replay ID, or --all (with --service, --event, --order).")
     if args.id:
-        queue, letter = only(queues, wanted)
+        queue, letter = only(queues, replace(wanted, id=args.id))
         queues, wanted = [queue], Wanted(id=letter.id)
     total = sum(min(MOST, queue.count()) for queue in queues)
     done, stuck, state = 0, 0, current()
@@ -162,17 +163,18 @@ def progress(done: int, total: int) -> None:
 
 
 def discard(queues: Sequence[DeadLetterQueue], wanted: Wanted, args: argparse.Namespace) -> int:
-    """Throw one letter away."""
+    """Throw letters away, one after the other."""
     reason = args.reason.strip()
     if len(reason) < SHORTEST_REASON:
         raise Trouble('A letter is thrown away for a reason: --reason "...".')
-    queue, letter = only(queues, wanted)
-    write_down(current(), "discarded", letter, reason)
-    if not queue.discard(Wanted(id=letter.id), getpass.getuser(), reason, MOST):
-        raise Trouble(
-            f"The dead letter {letter.id} was not discarded: somebody else has it, or ./oms topology --apply."
-        )
-    print(f"{letter.id} discarded: {letter.event} for {letter.handler or letter.queue}.")
+    for identifier in args.ids:
+        queue, letter = only(queues, replace(wanted, id=identifier))
+        write_down(current(), "discarded", letter, reason)
+        if not queue.discard(Wanted(id=letter.id), getpass.getuser(), reason, MOST):
+            raise Trouble(
+                f"The dead letter {letter.id} was not discarded: somebody else has it, or ./oms topology --apply."
+            )
+        print(f"{letter.id} discarded: {letter.event} for {letter.handler or letter.queue}.", flush=True)
     return 0
 
 

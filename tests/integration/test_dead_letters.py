@@ -207,6 +207,16 @@ class TestDiscard:
         assert moved.properties["application_headers"]["x-oms-discarded-because"] == "sent by mistake"
         assert entry["letter"]["payload"]["number"] == 1
 
+    def test_takes_several(self, bench: Bench) -> None:
+        """As a list of ids; one that is unknown ends it."""
+        orders = [bench.bury(number) for number in range(3)]
+        first, second, _ = (letter.id for letter in bench.letters())
+
+        with pytest.raises(Trouble, match="There is no dead letter 0123"):
+            bench.oms("discard", "--reason", "not needed", first, second, "0123")
+
+        assert [each.order_id for each in bench.letters()] == orders[2:]
+
     def test_wants_a_reason(self, bench: Bench) -> None:
         """A blank is none."""
         bench.bury()
