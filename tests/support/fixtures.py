@@ -106,7 +106,7 @@ def holds_together(cluster: Cluster, operator: Operator) -> Iterator[None]:
 def check_at_rest(cluster: Cluster, operator: Operator, seconds: float = 45) -> None:
     """Wait until nothing is under way any more; fails unless every invariant of the saga holds then."""
     come_to_rest(cluster, operator, seconds)
-    wait_until(lambda: not wrongs(cluster, operator), seconds=10)  # what was just delivered may still be at work
+    wait_until(lambda: not wrongs(cluster, operator), seconds=60)  # what was just delivered may still be at work
     assert wrongs(cluster, operator) == []
 
 
