@@ -91,24 +91,25 @@ def message_id(order_id: UUID, kind: Kind, channel: Channel) -> str:
 
 def notice_of(event: OrderEvent) -> Notice | None:
     """What this event is worth telling; None when another event's message tells it."""
-    kind, wording, values = NOTICES[type(event)](event)
+    kind, word = NOTICES[type(event)]
+    wording, values = word(event)
     return Notice(event, kind, wording, values) if wording else None
 
 
-Wording = tuple[Kind, str, Mapping[str, str]]
+Wording = tuple[str, Mapping[str, str]]
 
 
 def _of_shortage(_: InventoryReservationFailedEvent) -> Wording:
-    return Kind.CLOSING, "out_of_stock", {}
+    return "out_of_stock", {}
 
 
 def _of_payment(event: PaymentProcessedEvent) -> Wording:
     amount = money(event.amount_cents, event.currency)
-    return Kind.RECEIPT, "receipt", {"amount": amount, "transaction": one_line(event.transaction_id)}
+    return "receipt", {"amount": amount, "transaction": one_line(event.transaction_id)}
 
 
 def _of_failure(_: PaymentFailedEvent) -> Wording:
-    return Kind.CLOSING, "payment_failed", {}
+    return "payment_failed", {}
 
 
 def _of_confirmation(event: OrderConfirmedEvent) -> Wording:
@@ -117,37 +118,38 @@ def _of_confirmation(event: OrderConfirmedEvent) -> Wording:
         for line in event.items
     ]
     total = money(event.total_cents, event.currency)
-    return Kind.CONFIRMATION, "confirmation", {"lines": "\n".join(lines), "total": total}
+    return "confirmation", {"lines": "\n".join(lines), "total": total}
 
 
 def _of_cancellation(event: OrderCancelledEvent) -> Wording:
     reason = CancelReason(event.reason)
-    return Kind.CLOSING, "" if reason in TOLD_BY_THE_FAILURE else f"cancelled_by_{reason}", {}
+    return "" if reason in TOLD_BY_THE_FAILURE else f"cancelled_by_{reason}", {}
 
 
 def _of_shipping(event: OrderShippedEvent) -> Wording:
     tracking = f"Tracking: {one_line(event.tracking)}\n" if event.tracking else ""
-    return Kind.SHIPPING, "shipping", {"tracking": tracking}
+    return "shipping", {"tracking": tracking}
 
 
 def _of_delivery(_: OrderDeliveredEvent) -> Wording:
-    return Kind.DELIVERY, "delivery", {}
+    return "delivery", {}
 
 
 def _of_refund(event: PaymentRefundedEvent) -> Wording:
-    return Kind.REFUND, "refund", {"amount": money(event.amount_cents, event.currency)}
+    return "refund", {"amount": money(event.amount_cents, event.currency)}
 
 
-NOTICES: Final[Mapping[type[OrderEvent], Callable[[Any], Wording]]] = {
-    InventoryReservationFailedEvent: _of_shortage,
-    PaymentProcessedEvent: _of_payment,
-    PaymentFailedEvent: _of_failure,
-    OrderConfirmedEvent: _of_confirmation,
-    OrderCancelledEvent: _of_cancellation,
-    OrderShippedEvent: _of_shipping,
-    OrderDeliveredEvent: _of_delivery,
-    PaymentRefundedEvent: _of_refund,
+NOTICES: Final[Mapping[type[OrderEvent], tuple[Kind, Callable[[Any], Wording]]]] = {
+    InventoryReservationFailedEvent: (Kind.CLOSING, _of_shortage),
+    PaymentProcessedEvent: (Kind.RECEIPT, _of_payment),
+    PaymentFailedEvent: (Kind.CLOSING, _of_failure),
+    OrderConfirmedEvent: (Kind.CONFIRMATION, _of_confirmation),
+    OrderCancelledEvent: (Kind.CLOSING, _of_cancellation),
+    OrderShippedEvent: (Kind.SHIPPING, _of_shipping),
+    OrderDeliveredEvent: (Kind.DELIVERY, _of_delivery),
+    PaymentRefundedEvent: (Kind.REFUND, _of_refund),
 }
+"""Which events are worth telling, the kind of message each is, and its words."""
 
 
 def money(cents: int, currency: str) -> str:

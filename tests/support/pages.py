@@ -17,6 +17,7 @@ from cli.state import CHECKOUT
 from gateway import GatewayService
 from services.chassis.topology import read_wiring
 from services.inventory import transitions as stock
+from services.notifications import models as notices
 from services.orders import transitions as orders
 from services.payments import transitions as payments
 
@@ -113,6 +114,24 @@ def payment_cell(cell: payments.Cell) -> str:
     return "; ".join([*filter(None, [cell.to]), *wish, *tells]) or "-"
 
 
+def notice_table() -> str:
+    """Which events tell a customer what, and what is not told any more after which message."""
+    rows = []
+    for kind in notices.Kind:
+        told_by = ", ".join(teller(event) for event, (told, _) in notices.NOTICES.items() if told is kind)
+        others = ", ".join(each for each in kind.silenced_by if each is not kind)
+        rows.append([kind, told_by, others or "-"])
+    return table(["Kind", "Told by the first of", "Not after"], rows)
+
+
+def teller(event: type[events.OrderEvent]) -> str:
+    """An event, and for which reasons it tells anything if that is not for all."""
+    if event is not events.OrderCancelledEvent:
+        return f"`{event.__name__}`"
+    reasons = ", ".join(each for each in events.CancelReason if each not in notices.TOLD_BY_THE_FAILURE)
+    return f"`{event.__name__}` ({reasons})"
+
+
 def endpoint_table() -> str:
     """Every route of the gateway."""
     return table(
@@ -136,6 +155,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "reservation": reservation_table,
     "payment events": payment_event_table,
     "payment answers": payment_answer_table,
+    "notices": notice_table,
     "endpoints": endpoint_table,
 }
 
