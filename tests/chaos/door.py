@@ -18,8 +18,8 @@ AWAY_SECONDS: Final = 2
 
 REFUSED: Final = "no connection"
 SILENT: Final = f"no answer in {PATIENCE_SECONDS} s"
-PASSING: Final = (REFUSED, SILENT, "503", "504", "429", "409 idempotency_key_in_use")
-"""What a client tries again, with the same key."""
+PASSING: Final = (REFUSED, SILENT, "408", "429", "503", "504", "409 idempotency_key_in_use")
+"""What a client tries again, with the same key. 408 is said by a gateway that was frozen while it read the body."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Answer:
     outcome: str
     """The status, with the problem's code where there is one; or what happened instead of an answer."""
     document: dict[str, Any] = field(default_factory=dict)
+    retry_after: float = 0.0
+    """The seconds that the answer asks to wait."""
     tries: int = 1
     """Which try it was that was answered so."""
 
@@ -121,6 +123,7 @@ def answered(response: requests.Response) -> Answer:
     """The response as an answer."""
     document = response.json() if response.content else {}
     code = document.get("code", "") if not response.ok else ""
-    if str(response.status_code) in PASSING or not code:
-        return Answer(str(response.status_code), document)
-    return Answer(f"{response.status_code} {code}", document)
+    outcome = str(response.status_code)
+    if code and outcome not in PASSING:
+        outcome += f" {code}"
+    return Answer(outcome, document, float(response.headers.get("Retry-After", 0)))

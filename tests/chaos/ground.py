@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from cli.databases import DATABASES, make_databases, session
@@ -43,6 +44,8 @@ class Ground:
     lines: dict[str, Line] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     """Instances and servers; a server also while it hangs."""
+    supervision: Lock = field(default_factory=Lock)
+    """Held by whoever starts an instance again, or looks whether one has ended."""
 
     @cached_property
     def operator(self) -> Operator:

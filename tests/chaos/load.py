@@ -7,7 +7,7 @@ down in a :class:`Book`.
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from random import Random
+from random import Random, uniform
 from typing import Any, Final
 
 import psycopg2
@@ -24,8 +24,8 @@ THREADS: Final = 128
 CUSTOMERS: Final = 6
 AMPLE, SCARCE = 4, 3
 AMPLE_STOCK, SCARCE_STOCK = 100_000, 5
-AGAIN_SECONDS: Final = 0.5
-"""Until a try that came to nothing is repeated."""
+AGAIN_SECONDS, LONGEST_SECONDS = 0.5, 8.0
+"""Until the first try that came to nothing is repeated; doubles with each, up to the second figure."""
 
 REFILL_SECONDS, BROWSE_SECONDS, NEWCOMER_SECONDS = 3.0, 1.0, 5.0
 
@@ -207,14 +207,14 @@ class Load:
     # --- asking
 
     def insist(self, what: str, method: str, path: str, **request: Any) -> Generator[float, None, Answer]:
-        """The first answer that is more than a passing failure."""
+        """The first answer that is more than a passing failure; asked for as a polite client does, which backs off."""
         tries = 0
         while True:
             tries += 1
             answer = self.door.ask(what, method, path, **request)
             if answer.is_final:
                 return replace(answer, tries=tries)
-            yield AGAIN_SECONDS
+            yield max(answer.retry_after, min(LONGEST_SECONDS, AGAIN_SECONDS * 2 ** (tries - 1)) * uniform(0.5, 1))
 
     def expect(self, answer: Answer, what: str, *outcomes: str) -> bool:
         """Whether it is one of these; any other final answer is wrong."""

@@ -13,8 +13,8 @@ from tests.chaos.ground import Ground
 from tests.chaos.load import Book
 from tests.support.rest import come_to_rest
 
-READY_SECONDS: Final = 120
-REST_SECONDS: Final = 180
+READY_SECONDS: Final = 300
+REST_SECONDS: Final = 300
 HEALTHY_SECONDS: Final = 60
 QUIET_SECONDS: Final = 0.0
 """Every order is judged: the load has ended."""
@@ -66,7 +66,7 @@ def unkept(ground: Ground, book: Book) -> Iterator[str]:
             yield f"{key} was answered with order {order_id}, but the books have {placed.get(key)}"
     for order_id, promised in book.statuses.items():
         status = statuses.get(order_id, "nowhere")
-        if status != promised:
+        if status != promised and (promised, status) != ("Shipped", "Delivered"):  # whose answer was lost
             yield f"order {order_id} was answered to be {promised}, but is {status}"
 
 
