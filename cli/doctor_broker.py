@@ -2,7 +2,7 @@
 
 How many messages wait and how many read them is asked over AMQP, where the answer is of this moment. RabbitMQ since
 4.2.6 refuses it to a user without any right on the queue, and the operator has none on the services' own: of those the
-management API tells, whose figures may be five seconds old.
+management API tells, whose figures may be ten seconds old.
 """
 
 from collections.abc import Iterator, Mapping

@@ -3,7 +3,7 @@
 RabbitMQ changes neither a queue nor an exchange that exists. A quorum queue knows no "delete only if empty" either, so
 a queue that is to be replaced is first cut off from every exchange: what is published meanwhile cannot be routed and
 stays with its sender, who tries again. Then its figures are waited for, which also count what somebody holds without
-having acknowledged it.
+having acknowledged it, and a message is asked for, for figures may be old where the broker has much to do.
 """
 
 import time
@@ -14,8 +14,10 @@ from typing import Any, Final
 from cli.broker import Broker
 from services.chassis.topology import Exchange, Queue
 
-FIGURES_SECONDS: Final = 6.0
-"""After this the management API's figures of a queue are newer than now: they come every five seconds."""
+FIGURES_SECONDS = 12.0
+"""After this the management API's figures of a queue are newer than now: told and collected every five seconds."""
+
+UNKNOWN: Final = "the broker does not say how much it holds; try again, or delete it by hand"
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,7 @@ def queue_in_broker(entry: Mapping[str, Any], wanted: Queue) -> dict[str, Any]:
     return {"durable": entry["durable"], "arguments": arguments}
 
 
-def remove_empty(
-    broker: Broker, vhost: str, differences: Iterable[Difference], seconds: float = FIGURES_SECONDS
-) -> dict[str, str]:
+def remove_empty(broker: Broker, vhost: str, differences: Iterable[Difference]) -> dict[str, str]:
     """Delete those queues among them that are empty and that nobody reads; why each of the others must stay.
 
     Whoever calls binds anew what is to be bound: a queue that turned out not to be empty has lost its bindings.
@@ -93,24 +93,33 @@ def remove_empty(
     chosen = [name for name in names if not reasons[name]]
     for name in chosen:
         cut_off(broker, vhost, name)
-    time.sleep(seconds if chosen else 0)
+    time.sleep(FIGURES_SECONDS if chosen else 0)
     for name in chosen:
-        reasons[name] = why_not(broker.get("queues", vhost, name))
+        reasons[name] = why_not(broker.get("queues", vhost, name), unknown=UNKNOWN) or lies_there(broker, vhost, name)
         if not reasons[name]:
             broker.delete("queues", vhost, name)
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def why_not(queue: Mapping[str, Any] | None) -> str:
-    """Why the queue cannot be deleted without losing something; empty when it can, or is gone already."""
+def why_not(queue: Mapping[str, Any] | None, *, unknown: str = "") -> str:
+    """Why the queue cannot be deleted without losing something; empty when it can, or is gone already.
+
+    ``unknown`` is the answer while there are no figures of it, as there are none when the broker has just started.
+    """
     if queue is None:
         return ""
     messages, readers = queue.get("messages"), queue.get("consumers")
     if messages is None or readers is None:
-        return "the broker does not say how much it holds; try again, or delete it by hand"
+        return unknown
     if messages or readers:
         return f"{messages} messages lie in it and {readers} processes read it"
     return ""
+
+
+def lies_there(broker: Broker, vhost: str, queue: str) -> str:
+    """That a message lies in the queue at this moment, where it stays; empty when there is none."""
+    look = {"count": 1, "ackmode": "reject_requeue_true", "encoding": "auto"}
+    return "a message lies in it" if broker.post("queues", vhost, queue, "get", body=look) else ""
 
 
 def cut_off(broker: Broker, vhost: str, queue: str) -> None:

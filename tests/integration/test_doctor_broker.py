@@ -85,7 +85,7 @@ class TestBroker:
             findings = self.report(bench).kept.get("broker.every_queue_has_its_service", [])
             return [finding.text for finding in findings if QUEUE in finding.text]
 
-        wait_until(lambda: any("1 messages wait" in text for text in texts()), 30)  # figures come every five seconds
+        wait_until(lambda: any("1 messages wait" in text for text in texts()), 60)  # figures come late
 
     @pytest.mark.parametrize(
         "path",
