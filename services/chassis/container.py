@@ -127,10 +127,9 @@ class ServiceContainer(StockContainer):
         return self._frozen_from if now - self._frozen_until < THAW_SECONDS else now
 
     def stop(self) -> None:
-        """Finish what runs, then end; never later than SHUTDOWN_SECONDS and a margin."""
+        """Finish what runs, then end; never later than SHUTDOWN_SECONDS and a margin. A second call changes nothing."""
         if self.stopping or self._died.ready():
-            super().stop()
-            return
+            return  # stopped twice at once, extensions would wait for each other for ever
         self.stopping = True
         seconds = self.config["SHUTDOWN_SECONDS"]
         self._worker_pool.deadline = monotonic() + seconds

@@ -2,10 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from cli.servers.private import Servers
+from cli.servers.programs import last_lines
 from tests.support.theatre import QUEUE, Actor, Theatre
 from tests.support.until import wait_until
 
@@ -32,6 +34,13 @@ def restart_both(theatre: Theatre) -> None:
     wait_until(lambda: theatre.teller.is_ready and theatre.listener.is_ready, 30)
 
 
+def has_ended(actor: Actor) -> bool:
+    """Whether the service is gone; when it is not, it is told to stop once more."""
+    if actor.child.alive:
+        actor.child.process.terminate()
+    return not actor.child.alive
+
+
 class TestStopping:
     """Exit code 0, well before a supervisor would lose patience."""
 
@@ -53,6 +62,20 @@ class TestStopping:
         restart_both(theatre)
 
         assert ([code for code, _ in outcomes], status, document) == ([0, 0], 200, "query 1")
+
+    def test_told_again_and_again_it_ends_as_well(self, theatre: Theatre) -> None:
+        """What runs is still answered, and no further signal prevents the end."""
+        with ThreadPoolExecutor() as pool:
+            asking = pool.submit(theatre.ask_over_http, "query 1")
+            wait_until(lambda: theatre.is_busy("teller", "active"))
+            for actor in (theatre.teller, theatre.listener):
+                wait_until(partial(has_ended, actor))
+            status, document, _ = asking.result()
+        logs = [last_lines(actor.log) for actor in (theatre.teller, theatre.listener)]
+        restart_both(theatre)
+
+        assert (status, document) == (200, "query 1")
+        assert all("service_stopped" in log for log in logs)  # the last signal may meet what is left of the interpreter
 
     def test_a_handler_that_hangs_is_cut_off(self, theatre: Theatre) -> None:
         """Its event is in its queue again."""
