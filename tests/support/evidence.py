@@ -35,12 +35,6 @@ def movements_of(cluster: Cluster, order_id: str) -> list[tuple[str, int]]:
     return [(row["kind"], row["delta"]) for row in cluster.rows("inventory", query, order_id)]
 
 
-def status_of(cluster: Cluster, order_id: str) -> str:
-    """What the orders' database says, also while no orders service can be asked."""
-    (row,) = cluster.rows("orders", "SELECT status FROM orders WHERE id = %s", order_id)
-    return str(row["status"])
-
-
 def is_sold_once(cluster: Cluster, admin: Client, product: str, order_id: str) -> None:
     """One of three units sold for good: set aside once, charged once, told once."""
     assert admin.stock(product) == (3, 1)
