@@ -22,6 +22,7 @@ from kombu.connection import Connection
 from nameko.constants import AMQP_SSL_CONFIG_KEY
 from nameko.extensions import SharedExtension
 
+from services.chassis.blockade import Blockade, Blocked
 from services.chassis.errors import Unavailable
 from services.chassis.logs import get_logger
 
@@ -85,6 +86,13 @@ def unavailable(error: BaseException) -> Unavailable:
     return Unavailable("broker_unavailable", "The message broker does not answer; try again.", {"retry_after": 2})
 
 
+def read_all(connection: AmqpConnection) -> None:
+    """Take in what has arrived: heartbeats, alarms, or the news that the connection or channel was closed."""
+    with suppress(SocketTimeout):
+        while True:
+            connection.drain_events(timeout=0)
+
+
 class ConfirmedPublisher:
     """Publishes batches of persistent messages and waits for every confirm. One greenthread at a time.
 
@@ -95,6 +103,7 @@ class ConfirmedPublisher:
         self._config = config
         self._connection: AmqpConnection | None = None
         self._channel: Channel | None = None
+        self._blockade = Blockade()
         self._turn = Semaphore(1)
         self._sent = 0
         self._pending: dict[int, int] = {}
@@ -110,6 +119,8 @@ class ConfirmedPublisher:
             try:
                 with eventlet.Timeout(PUBLISH_SECONDS):
                     return self._publish(messages)
+            except Blocked as error:
+                raise unavailable(error) from error
             except FAILURES as error:
                 self.close()
                 raise unavailable(error) from error
@@ -124,7 +135,8 @@ class ConfirmedPublisher:
 
     def _publish(self, messages: Sequence[Message]) -> dict[int, str]:
         channel = self._open()
-        self._refused, self._unroutable = {}, set()
+        self._blockade.check()
+        self._pending, self._refused, self._unroutable = {}, {}, set()
         for index, message in enumerate(messages):
             self._sent += 1
             self._pending[self._sent] = index
@@ -133,6 +145,7 @@ class ConfirmedPublisher:
             )
         while self._pending:
             channel.connection.drain_events(timeout=PUBLISH_SECONDS)
+            self._blockade.check()
         unroutable = {
             index: "no queue is bound for it"
             for index, message in enumerate(messages)
@@ -144,19 +157,18 @@ class ConfirmedPublisher:
         """The open channel, after reading what the broker said meanwhile (that it closed it, perhaps)."""
         if self._channel is not None and self._connection is not None:
             try:
-                with suppress(SocketTimeout):
-                    self._connection.drain_events(timeout=0)
+                read_all(self._connection)
             except FAILURES:
                 self.close()
         if self._channel is None or not self._channel.is_open:
             self.close()
-            self._connection = connect(self._config, heartbeat=0)
+            self._connection = self._blockade.watch(connect(self._config, heartbeat=0))
             channel = self._connection.channel()
             channel.confirm_select()
             channel.events["basic_ack"].add(self._on_ack)
             channel.events["basic_nack"].add(self._on_nack)
             channel.events["basic_return"].add(self._on_return)
-            self._channel, self._sent, self._pending = channel, 0, {}
+            self._channel, self._sent = channel, 0
         return self._channel
 
     def _settle(self, tag: int, multiple: bool) -> list[int]:  # noqa: FBT001 - py-amqp calls it so
@@ -183,6 +195,7 @@ class TransientPublisher(SharedExtension):
     def __init__(self) -> None:
         self._connection: AmqpConnection | None = None
         self._channel: Channel | None = None
+        self._blockade = Blockade()
         self._turn = Semaphore(1)
         self._stopped = False
         self._asked_at = float("-inf")
@@ -204,11 +217,16 @@ class TransientPublisher(SharedExtension):
         try:
             with eventlet.Timeout(seconds), self._turn, self._thrown_away_on_error():
                 channel = self._open()
+                self._blockade.check()
                 channel._basic_publish(  # noqa: SLF001 - without confirms this is basic_publish
                     message.prepared(channel, TRANSIENT), message.exchange, message.routing_key
                 )
-        except FAILURES as error:
+        except (*FAILURES, Blocked) as error:
             raise unavailable(error) from error
+
+    def check_ready(self) -> str | None:
+        """What is missing, or None: the broker takes messages, as far as anybody has tried."""
+        return "the broker takes no messages: it lacks memory or disk" if self._blockade.stands else None
 
     def broker_answers(self) -> bool:
         """Whether the broker answers a question at once; what it did a moment ago still counts.
@@ -224,8 +242,10 @@ class TransientPublisher(SharedExtension):
         """Whether the broker answers; one that does not is given up."""
         try:
             with eventlet.Timeout(ANSWER_SECONDS), self._turn, self._thrown_away_on_error():
-                self._open().exchange_declare(RPC_EXCHANGE, "topic", passive=True)
-        except FAILURES:
+                channel = self._open()
+                self._blockade.check()
+                channel.exchange_declare(RPC_EXCHANGE, "topic", passive=True)
+        except (*FAILURES, Blocked):
             return False
         return True
 
@@ -233,38 +253,37 @@ class TransientPublisher(SharedExtension):
     def _thrown_away_on_error(self) -> Iterator[None]:
         try:
             yield
+        except Blocked:
+            raise
         except BaseException:
             self._throw_away()
             raise
 
     def _throw_away(self) -> None:
+        self._blockade = Blockade()
         connection, self._connection, self._channel = self._connection, None, None
         drop(connection)
 
     def _open(self) -> Channel:
         if self._channel is not None:
             try:
-                self._read()
+                read_all(self._connection)
             except FAILURES:
                 self._throw_away()
         if self._channel is None:
-            self._connection = connect(self.container.config, self.container.config["HEARTBEAT"])
-            self._channel = self._connection.channel()
+            opened = connect(self.container.config, self.container.config["HEARTBEAT"])
+            self._connection = self._blockade.watch(opened)
+            self._channel = opened.channel()
         return self._channel
-
-    def _read(self) -> None:
-        """Take in what has arrived: heartbeats, or the news that the connection or channel was closed."""
-        with suppress(SocketTimeout):
-            while self._connection is not None:
-                self._connection.drain_events(timeout=0)
 
     def _keep_alive(self) -> None:
         pause = self.container.config["HEARTBEAT"] / TICKS_PER_HEARTBEAT
         while not self._stopped:
             eventlet.sleep(pause)
             with suppress(*FAILURES), self._turn, self._thrown_away_on_error():
-                self._read()
-                if self._connection is not None:  # whoever had the turn before may have thrown it away
+                if self._connection is not None:
+                    read_all(self._connection)
+                if self._connection is not None:  # it may have been stopped meanwhile
                     self._connection.heartbeat_tick()
 
 
