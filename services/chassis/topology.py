@@ -120,7 +120,7 @@ class Wiring:
 def read_wiring(service: type) -> Wiring:
     """The handlers, RPC methods, RPC calls and outbox of a service class."""
     name: str = service.name  # type: ignore[attr-defined] # Nameko insists on a name
-    entrypoints = list(_entrypoints(service))
+    entrypoints = list(entrypoints_of(service))
     providers = [each for _, each in inspect.getmembers(service, lambda each: isinstance(each, Extension))]
     return Wiring(
         name=name,
@@ -141,7 +141,8 @@ def read_wiring(service: type) -> Wiring:
     )
 
 
-def _entrypoints(service: type) -> Iterator[tuple[str, Extension]]:
+def entrypoints_of(service: type) -> Iterator[tuple[str, Extension]]:
+    """What calls the methods of a service class: each method's name, and what calls it."""
     for name, method in inspect.getmembers(service, inspect.isfunction):
         for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
             yield name, entrypoint

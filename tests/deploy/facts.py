@@ -7,12 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Extension
-
 from cli.services import SERVICES, service_classes
 from services.chassis.cache import Cache
 from services.chassis.denials import Denials
 from services.chassis.http import HttpEntrypoint
+from services.chassis.topology import entrypoints_of
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 VARIABLE: Final = re.compile(r"\$\{(\w+)(?::[^}]*)?\}")
@@ -54,8 +53,5 @@ def http_routes() -> frozenset[str]:
     """The paths of the gateway."""
     gateway: Any = service_classes()[list(SERVICES).index("gateway")]
     return frozenset(
-        entrypoint.url
-        for _, method in inspect.getmembers(gateway, inspect.isfunction)
-        for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ())
-        if isinstance(entrypoint, HttpEntrypoint) and isinstance(entrypoint, Extension)
+        entrypoint.url for _, entrypoint in entrypoints_of(gateway) if isinstance(entrypoint, HttpEntrypoint)
     )

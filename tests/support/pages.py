@@ -14,15 +14,17 @@ from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 import events
 from cli.services import service_classes
 from cli.state import CHECKOUT
+from cli.topology import wanted
 from gateway import GatewayService
 from services.chassis.topology import read_wiring
 from services.inventory import transitions as stock
 from services.notifications import models as notices
 from services.orders import transitions as orders
 from services.payments import transitions as payments
+from tests.support.diagram import diagram, queue_rows
 
 DOCS: Final = CHECKOUT / "docs"
-PAGES: Final = ("saga.md", "api.md")
+PAGES: Final = ("saga.md", "api.md", "architecture.md")
 NOBODY: Final = "none"
 """The row of an order that a service has not heard of."""
 
@@ -148,6 +150,12 @@ def routes(method: Any) -> Iterable[list[str]]:
         yield [f"{entrypoint.method} `{path}`", who, method.__doc__.replace("``", "`")]
 
 
+def queue_table() -> str:
+    """Every queue of the broker but the callers' own."""
+    head = ["Service", "Events: one queue for each handler", "Calls, retries, what was given up or thrown away"]
+    return table(head, queue_rows(wanted()))
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "events": event_table,
     "order": order_table,
@@ -157,6 +165,8 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "payment answers": payment_answer_table,
     "notices": notice_table,
     "endpoints": endpoint_table,
+    "processes and data": diagram,
+    "queues": queue_table,
 }
 
 _MARKED: Final = re.compile(r"(<!-- table: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
