@@ -18,6 +18,7 @@ from cli.trouble import Trouble
 
 SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 LOG_LINES = 15
+STOP_SECONDS = 10
 LIBC = ctypes.CDLL(None)
 
 
@@ -126,12 +127,17 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL to it and all its offspring, as a power cut would."""
-        signal_all(tree(self.process.pid), signal.SIGKILL)
+        family = tree(self.process.pid)
+        signal_all(family, signal.SIGKILL)
         self.process.wait()
+        psutil.wait_procs(family, timeout=STOP_SECONDS)  # PostgreSQL does not start beside what is left of it
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it and all its offspring."""
-        signal_all(tree(self.process.pid), number)
+        """Send a signal to it and all its offspring; once this returns, none of those told to stop still runs."""
+        family = tree(self.process.pid)
+        signal_all(family, number)
+        if number == signal.SIGSTOP:
+            wait_until(lambda: all(map(stands_still, family)), seconds=STOP_SECONDS)
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -141,6 +147,17 @@ def tree(pid: int) -> list[psutil.Process]:
         return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def stands_still(process: psutil.Process) -> bool:
+    """Whether every thread of the process is stopped, or it is gone: on a busy machine that takes a while."""
+    try:
+        states = [
+            file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{process.pid}/task").glob("*/stat")
+        ]
+    except OSError:
+        return False
+    return set(states) <= set("TtZX")
 
 
 def signal_all(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
