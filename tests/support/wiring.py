@@ -24,12 +24,12 @@ CLEAN_GATEWAY: Final = "gateway-2"
 def uses() -> dict[str, tuple[str, ...]]:
     """Which servers each service uses, as its class says."""
     found = {}
-    for service in service_classes():
+    for name, service in zip(SERVICES, service_classes(), strict=True):
         extensions = [type(each) for each in vars(service).values()]
         database = any(issubclass(each, Database) for each in extensions)
         copies = any(issubclass(each, Cache | Denials) for each in extensions)
         wanted = {POSTGRES: database, RABBITMQ: True, VALKEY: copies}
-        found[str(service.name)] = tuple(server for server, used in wanted.items() if used)
+        found[name] = tuple(server for server, used in wanted.items() if used)
     return found
 
 
