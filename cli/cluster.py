@@ -21,6 +21,7 @@ from cli.files import locked
 from cli.progress import Progress
 from cli.readiness import Readiness, ask
 from cli.servers.endpoints import Endpoints
+from cli.servers.ports import answers
 from cli.servers.private import Recipes, Server
 from cli.servers.programs import Program, last_lines, wait_until
 from cli.services import OPERATOR, SERVICES, service_classes, service_of
@@ -59,7 +60,7 @@ class Cluster:
             for instance in instances:
                 self.start_service(instance, around)
             write_environment(self.state, OPERATOR, around, running=True)
-        self.wait_for_services(instances)
+        self.wait_for_services(instances, around)
 
     def servers(self) -> Surroundings:
         """The servers at work, with databases and topology in place."""
@@ -158,13 +159,13 @@ class Cluster:
             environment={"PYTHONPATH": str(CHECKOUT), MARK: str(self.state.folder)},
         )
 
-    def wait_for_services(self, instances: list[str]) -> None:
+    def wait_for_services(self, instances: list[str], around: Surroundings) -> None:
         """Wait until every instance is ready; raises :class:`Trouble` with the reasons and the ends of the logs."""
         waiting = {instance: Readiness(ready=False) for instance in instances}
         deadline = time.monotonic() + READY_SECONDS
         while waiting and time.monotonic() < deadline:
             for instance in list(waiting):
-                waiting[instance] = ask(read_environment(self.state, instance)["HTTP_PORT"])
+                waiting[instance] = self.readiness(instance, around)
                 if waiting[instance].ready:
                     del waiting[instance]
                     self.progress.tell(f"{instance} ready")
@@ -175,6 +176,17 @@ class Cluster:
             raise Trouble(
                 "\n".join(["Not every service got ready."] + [self.complaint(*each) for each in waiting.items()])
             )
+
+    def readiness(self, instance: str, around: Surroundings) -> Readiness:
+        """What the instance says of itself; it moves when somebody else took its port before it could."""
+        port = int(read_environment(self.state, instance)["HTTP_PORT"])
+        if self.supervisor.listens(instance, port):
+            return ask(port)
+        if answers(port) and not self.supervisor.listens(instance, port):  # as when two clusters start at once
+            with locked(self.state.folder / "up.lock"):
+                self.supervisor.stop([instance])
+                self.start_service(instance, around)
+        return Readiness(ready=False, reason="does not answer yet")
 
     def complaint(self, instance: str, readiness: Readiness) -> str:
         """Why the instance is not ready, with the end of its log."""

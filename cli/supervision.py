@@ -172,6 +172,14 @@ class Supervisor:
         """Whether this program runs or is on its way."""
         return any(process.runs for process in self.processes([name]))
 
+    def listens(self, name: str, port: int) -> bool:
+        """Whether it is this program that listens on the port, and not somebody else."""
+        for process in self.processes([name]):
+            with contextlib.suppress(psutil.Error):
+                sockets = psutil.Process(process.pid).net_connections("tcp") if process.pid else []
+                return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
+        return False
+
     def dies(self, name: str) -> bool:
         """Whether this program ends again and again right after it was started."""
         return any(process.state == BACKOFF for process in self.processes([name]))
