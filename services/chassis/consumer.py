@@ -22,12 +22,13 @@ from kombu.message import Message as KombuMessage
 from nameko.extensions import ProviderCollector
 from nameko.messaging import QueueConsumer as StockQueueConsumer
 
-from services.chassis.broker import CONNECT_SECONDS, FAILURES, drop
+from services.chassis.broker import CONNECT_SECONDS, FAILURES, TICKS_PER_HEARTBEAT, drop
 from services.chassis.logs import get_logger
 
 log = get_logger(__name__)
 
 RECONNECT_SECONDS: Final = 1.0
+LONGEST_GLANCE_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 3.0
 """How long the broker may take over each question while consuming begins: a connection may fall silent then, too."""
 
@@ -139,11 +140,20 @@ class QueueConsumer(StockQueueConsumer):
         """Consume until stopped; a lost connection is made anew after a second."""
         while not self.should_stop:
             try:
-                for _ in self.consume(limit=None, **kwargs):
+                for _ in self.consume(limit=None, safety_interval=self._glance_seconds, **kwargs):
                     pass
             except (*FAILURES, KombuError) as error:
                 log.warning("broker_connection_lost", error=type(error.__cause__ or error).__name__)
                 eventlet.sleep(RECONNECT_SECONDS)
+
+    @property
+    def _glance_seconds(self) -> float:
+        """How long to wait for a message before looking whether anything else is to be done.
+
+        py-amqp begins to wait anew with each heartbeat of the broker, which come twice in their time: whoever waits
+        longer than from one to the next never finds out that its own is due.
+        """
+        return min(LONGEST_GLANCE_SECONDS, float(self.container.config["HEARTBEAT"]) / TICKS_PER_HEARTBEAT)
 
     @contextmanager
     def establish_connection(self) -> Iterator[Any]:
