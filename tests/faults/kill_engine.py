@@ -6,8 +6,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,7 +22,7 @@ from tests.support.cluster import Cluster, instance_names
 from tests.support.until import wait_until
 
 RUNNER: Final = (sys.executable, "-W", "ignore", "-m", "tests.faults.runner")
-SETTINGS: Final[Mapping[str, str]] = {"HEARTBEAT": "3", "PRUNE_SECONDS": "0.5", "DENIED_RENEWAL_SECONDS": "1"}
+SETTINGS: Final[Mapping[str, str]] = {"HEARTBEAT": "2", "PRUNE_SECONDS": "0.5", "DENIED_RENEWAL_SECONDS": "1"}
 ENDS: Final[Mapping[Signal, int]] = {Signal.KILL: -9, Signal.TERM: 0}
 """The exit codes of the processes that do not go on."""
 
@@ -49,27 +49,41 @@ class KillEngine:
         self.cluster = cluster
         self.admin = admin
         self.stops = Stops(folder)
-        self.verdicts: dict[Case, Future[Verdict]] = defaultdict(Future)
+        self.verdicts: dict[Case, Future[Verdict]] = {}
         self.abandoned = False
-        self._stopped: set[int] = set()
+        self._over, self._closed = threading.Event(), threading.Event()
         self._lanes: dict[tuple[str, int], Lane] = {}
-        self._alone: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._alone = {cause: threading.Lock() for cause in STORIES if happens_alone(cause)}
 
-    @property
-    def unexplained(self) -> set[int]:
-        """Processes that ended although nobody stopped them."""
-        return self.stops.ended() - self._stopped
+    def start(self, cases: Sequence[Case]) -> None:
+        """Go through all cases in a thread of its own."""
+        self.verdicts = {case: Future() for case in cases}
+        self._thread = threading.Thread(target=self._run, args=(cases,), daemon=True)
+        self._thread.start()
 
-    def run(self, cases: Sequence[Case]) -> None:
-        """All of them: kills with one instance of each service, then the rest with several, the longest last."""
+    def close(self) -> None:
+        """End after the cases that are under way, and with it every process it started."""
+        self.abandoned = True
+        self._over.wait()
+        self.cluster.stop(*(name for name, runner in self.cluster.runners.items() if runner == RUNNER))
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self, cases: Sequence[Case]) -> None:
+        self._go_through(cases)
+        self._over.set()
+        self._closed.wait()  # what a thread has started ends with it
+
+    def _go_through(self, cases: Sequence[Case]) -> None:
+        """Kills with one instance of each service, then the rest with several, the longest last."""
         try:
             self._phase([case for case in cases if case.signal is Signal.KILL], spare=False)
             self._phase([case for case in cases if case.signal is not Signal.KILL and not case.seconds], spare=True)
             self._phase([case for case in cases if case.seconds], spare=True)
         except Exception as error:  # noqa: BLE001 - whoever waits for a verdict learns of it
-            for case in cases:
-                with suppress(Exception):
-                    self.verdicts[case].set_exception(error)
+            for verdict in self.verdicts.values():
+                with suppress(InvalidStateError):
+                    verdict.set_exception(error)
 
     def _phase(self, cases: Sequence[Case], *, spare: bool) -> None:
         """These cases, those of each service in lanes of its own."""
@@ -79,7 +93,8 @@ class KillEngine:
         lanes = {name: min(AT_A_TIME.get(name, 1) if spare else 1, queue.qsize()) for name, queue in waiting.items()}
         for name, count in lanes.items():
             for number in range(count):
-                self._lanes.setdefault((name, number), new_lane(self.cluster, self.admin))
+                if (name, number) not in self._lanes:
+                    self._lanes[name, number] = new_lane(self.cluster, self.admin)
         self._prepare({name: count + spare for name, count in lanes.items()})
         with ThreadPoolExecutor(sum(lanes.values()) or 1) as pool:
             for name, count in lanes.items():
@@ -90,14 +105,12 @@ class KillEngine:
     def _prepare(self, instances: Mapping[str, int]) -> None:
         """So many instances of each service under the runner."""
         names = [name for service, count in instances.items() for name in instance_names(service, count)]
-        self.cluster.stop(*(name for name in names if self.cluster.runners.get(name) != RUNNER and self._runs(name)))
+        plain = [name for name in names if self.cluster.runs(name) and self.cluster.runners.get(name) != RUNNER]
+        self.cluster.stop(*plain)
         environment = {VARIABLE: str(self.stops.folder), **SETTINGS}
         for service, count in instances.items():
             self.cluster.start(service, instances=count, environment=environment, runner=RUNNER, ready=False)
         self.cluster.wait_ready()
-
-    def _runs(self, name: str) -> bool:
-        return self.cluster.runs(name)
 
     def _work(self, lane: Lane, cases: "SimpleQueue[Case]") -> None:
         """One case after the other until none is left."""
@@ -108,28 +121,19 @@ class KillEngine:
                 return
             try:
                 self.verdicts[case].set_result(self._judge(case, lane))
-            except (Exception, AssertionError) as error:  # noqa: BLE001 - it is the case's verdict
+            except Exception as error:  # noqa: BLE001 - it is the case's verdict
                 self.verdicts[case].set_exception(error)
 
     def _judge(self, case: Case, lane: Lane) -> Verdict:
         began = time.monotonic()
         verdict = Verdict(case)
-        with self._alone_if_need_be(case), self._armed(case) as tag:
-            verdict.figures["seconds"] = 0.0
+        with self._alone.get(case.place.cause, nullcontext()), self._armed(case) as tag:
             if case.signal is Signal.STOP:
                 self._freeze(case, lane, tag, verdict)
             else:
                 self._end(case, lane, tag, verdict)
         verdict.figures["seconds"] = round(time.monotonic() - began, 1)
         return verdict
-
-    @contextmanager
-    def _alone_if_need_be(self, case: Case) -> Iterator[None]:
-        if not happens_alone(case.place.cause):
-            yield
-            return
-        with self._alone[case.place.cause]:
-            yield
 
     @contextmanager
     def _armed(self, case: Case) -> Iterator[str]:
@@ -183,6 +187,4 @@ class KillEngine:
         hit = wait_until(lambda: self.stops.hit(tag), PATIENCE_SECONDS)
         assert hit is not None
         assert hit.wish == case.wish
-        if case.signal is not Signal.STOP:
-            self._stopped.add(hit.pid)
         return hit

@@ -93,7 +93,7 @@ class Stops:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("armed", "taken", "hit", "ended"):
+        for name in ("armed", "taken", "hit", "stopped", "ended"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     # --- the test's side
@@ -123,9 +123,10 @@ class Stops:
         file = self.folder / "ended" / str(pid)
         return int(wait_until(lambda: file.exists() and file.read_text(), seconds))
 
-    def ended(self) -> set[int]:
-        """All that ended."""
-        return {int(file.name) for file in (self.folder / "ended").iterdir() if file.name.isdigit()}
+    def unexplained(self) -> set[str]:
+        """The processes that ended although nobody stopped them."""
+        ended, stopped = ({file.name for file in (self.folder / name).glob("[0-9]*")} for name in ("ended", "stopped"))
+        return ended - stopped
 
     # --- the process's side
 
@@ -143,6 +144,8 @@ class Stops:
             (self.folder / "armed" / tag).rename(self.folder / "taken" / tag)
         except FileNotFoundError:
             return False
+        if wish.signal != Signal.STOP:
+            (self.folder / "stopped" / str(os.getpid())).touch()
         _write(self.folder / "hit" / tag, json.dumps({"wish": asdict(wish), "pid": os.getpid(), "at": time.time()}))
         return True
 

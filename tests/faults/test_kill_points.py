@@ -1,6 +1,5 @@
 """Every service stopped at every point of its work: killed, asked to stop, frozen while another instance works."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,11 +67,9 @@ def engine(
     items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
     cases = [item.callspec.params["case"] for item in items if "case" in item.callspec.params]
     engine = KillEngine(cluster, admin, tmp_path_factory.mktemp("stops"))
-    running = threading.Thread(target=engine.run, args=(cases,), daemon=True)
-    running.start()
+    engine.start(cases)
     yield engine
-    engine.abandoned = True
-    running.join()
+    engine.close()
 
 
 class TestTable:
@@ -129,4 +126,4 @@ class TestStopped:
 
         check_at_rest(cluster, operator)
         assert operator.dead_letters() == []
-        assert engine.unexplained == set()
+        assert engine.stops.unexplained() == set()
