@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import psutil
 import psycopg2
 import redis
 
@@ -24,6 +23,7 @@ ALARMS: Final = {
 
 TABLESPACE: Final = "small"
 SMALL_DISK_MB: Final = 96
+PAGE_BYTES: Final = 4096
 ROUNDS: Final = 3
 
 _FULL: Final = """
@@ -87,13 +87,18 @@ def on_full_disk(cluster: Cluster, folder: Path) -> Iterator[None]:
     """All tables lie on a small disk without a free byte. Raises Trouble where none can be mounted: it needs root."""
     with small_disk(folder), moved(cluster, folder):
         ballast = folder / "ballast"
-        free = psutil.disk_usage(str(folder)).free
-        with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free)
+        fill(ballast)
         try:
             yield
         finally:
             ballast.unlink()
+
+
+def fill(ballast: Path) -> None:
+    """Take whatever room is left, also what is given back meanwhile."""
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(PAGE_BYTES))
 
 
 @contextmanager
