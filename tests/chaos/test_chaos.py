@@ -1,12 +1,15 @@
 import subprocess
 import sys
 
+import pytest
+
 from cli.state import CHECKOUT
 
 
 class TestChaos:
     """A short one, as anybody may run it."""
 
+    @pytest.mark.long
     def test_loses_nothing(self) -> None:
         """Half a minute of faults; then every promise was kept, and the books agree."""
         command = [sys.executable, "-m", "cli", "chaos", "--seed", "22", "--minutes", "0.4", "--rate", "3"]
