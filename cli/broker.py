@@ -14,8 +14,9 @@ SECONDS = 30
 class Broker:
     """One broker, administered over HTTP."""
 
-    def __init__(self, management: Management) -> None:
+    def __init__(self, management: Management, seconds: float = SECONDS) -> None:
         self.management = management
+        self.seconds = seconds
         self.session = requests.Session()
         self.session.auth = (management.user, management.password)
         self.session.trust_env = False  # a proxy for the world is none for the loopback address
@@ -24,7 +25,7 @@ class Broker:
         """The answer; raises :class:`Trouble` when nobody answers or the credentials are refused."""
         url = "/".join([self.management.url, "api", *(quote(part, safe="") for part in path)])
         try:
-            answer = self.session.request(method, url, json=body, timeout=SECONDS)
+            answer = self.session.request(method, url, json=body, timeout=self.seconds)
         except requests.RequestException as error:
             raise Trouble(f"RabbitMQ's management at {self.management.url} does not answer: {error}.") from error
         if answer.status_code == requests.codes.unauthorized:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from cli.environments import (
 from cli.files import locked
 from cli.progress import Progress
 from cli.readiness import Readiness, ask
-from cli.servers.endpoints import Endpoints
-from cli.servers.ports import answers
+from cli.servers.endpoints import Endpoints, given_postgres
+from cli.servers.ports import Ports, is_free
 from cli.servers.private import Recipes, Server
 from cli.servers.programs import Program, last_lines, wait_until
 from cli.services import OPERATOR, SERVICES, service_classes, service_of
@@ -29,13 +29,14 @@ from cli.state import CHECKOUT, State
 from cli.supervision import MARK, Supervisor
 from cli.trouble import Trouble
 from services.chassis import migrations
+from services.chassis.errors import InvalidInput
 from services.inventory import seed as inventory
 from services.users import seed as users
 
-SERVER_SECONDS = 90
-READY_SECONDS = 120
+SERVER_SECONDS = 180
+READY_SECONDS = 240
 HOPELESS_SECONDS = 45
-"""After this, waiting ends early when every service that is not ready dies as soon as it is started."""
+"""After this, waiting ends early when whatever is not ready dies as soon as it is started."""
 SOURCED = 'set -a; . "$0"; exec "$@"'
 QUIET = "ignore::Warning:nameko.cli.commands"
 """eventlet's deprecation warning at the one place that starts it; everywhere else warnings are shown."""
@@ -82,9 +83,20 @@ class Cluster:
         for service in DATABASES:
             migrations.upgrade(service, urls[service])
         inventory.seed(urls["inventory"], configuration()["CURRENCY"])
-        users.seed(urls["users"], ADMIN_EMAIL, admin_password(self.state))
+        self.make_administrator(urls["users"])
         self.progress.tell("databases migrated and seeded")
         return urls
+
+    def make_administrator(self, url: str) -> None:
+        """The first administrator, with the password that this cluster's secret says even when that was lost."""
+        password = admin_password(self.state)
+        try:
+            made = users.seed(url, ADMIN_EMAIL, password)
+        except InvalidInput as error:
+            file = self.state.secrets / "admin"
+            raise Trouble(f"Nobody could register with the password in {file}. Remove it and try again.") from error
+        if not made and not given_postgres() and users.renew(url, ADMIN_EMAIL, password):
+            self.progress.tell("the administrator has a new password")
 
     def rabbitmq(self) -> None:
         """RabbitMQ at work with the services' topology."""
@@ -104,16 +116,22 @@ class Cluster:
             self.start_server(server)
 
     def start_server(self, server: Server) -> None:
-        """The server at work, started if it did not run."""
+        """The server at work, started if it did not run; elsewhere, if somebody else has taken its port meanwhile."""
+        if self.supervisor.runs(server.name) and not server.ready() and self.displaced(server.port_names):
+            self.supervisor.stop([server.name])
         if not self.supervisor.runs(server.name):
             with locked(self.state.folder / "supervisor.lock"):
                 for program in server.prepare():
                     self.supervisor.add(program)
                     self.supervisor.start(program.name)
-        if not wait_until(server.ready, seconds=SERVER_SECONDS):
+        if not wait_until(server.ready, seconds=SERVER_SECONDS, alive=lambda: self.may_get_ready([server.name])):
             log = self.state.logs / f"{server.name}.log"
-            raise Trouble(f"{server.name} did not get ready. The end of {log}:\n{last_lines(log)}")
+            raise Trouble(f"{server.name} did not get ready. The end of {log}:\n{last_lines(log)}\n{server.way_out}")
         self.progress.tell(f"{server.name} ready")
+
+    def may_get_ready(self, names: Iterable[str]) -> bool:
+        """Whether it makes sense to wait for them: at least one is alive or quite new."""
+        return self.progress.seconds < HOPELESS_SECONDS or not all(map(self.supervisor.dies, names))
 
     def instances(self, scale: Mapping[str, int]) -> list[str]:
         """The instances that shall run; those of a service that is not scaled now stay as many as they were."""
@@ -133,7 +151,8 @@ class Cluster:
     def start_service(self, instance: str, around: Surroundings) -> None:
         """The instance on its way; one that runs is started again only when what it is told has changed."""
         running = self.supervisor.runs(instance)
-        if write_environment(self.state, instance, around, running=running) and running:
+        settled = running and not self.displaced([f"{instance}.http"], [instance])
+        if write_environment(self.state, instance, around, running=settled) and running:
             self.supervisor.stop([instance])
         self.supervisor.add(self.program(instance))
         self.supervisor.start(instance)
@@ -159,6 +178,13 @@ class Cluster:
             environment={"PYTHONPATH": str(CHECKOUT), MARK: str(self.state.folder)},
         )
 
+    def displaced(self, port_names: Iterable[str], programs: Iterable[str] | None = None) -> bool:
+        """Whether others than these programs listen at one of these ports, or nobody knows which ports they are."""
+        known = Ports(self.state.ports).known()
+        ports = {known.get(name) for name in port_names}
+        taken = {port for port in ports if port and not is_free(port)}
+        return None in ports or not taken <= self.supervisor.listening(programs)
+
     def wait_for_services(self, instances: list[str], around: Surroundings) -> None:
         """Wait until every instance is ready; raises :class:`Trouble` with the reasons and the ends of the logs."""
         waiting = {instance: Readiness(ready=False) for instance in instances}
@@ -169,7 +195,7 @@ class Cluster:
                 if waiting[instance].ready:
                     del waiting[instance]
                     self.progress.tell(f"{instance} ready")
-            if self.progress.seconds > HOPELESS_SECONDS and all(map(self.supervisor.dies, waiting)):
+            if not self.may_get_ready(waiting):
                 break
             time.sleep(0.2)
         if waiting:
@@ -182,9 +208,8 @@ class Cluster:
         port = int(read_environment(self.state, instance)["HTTP_PORT"])
         if self.supervisor.listens(instance, port):
             return ask(port)
-        if answers(port) and not self.supervisor.listens(instance, port):  # as when two clusters start at once
+        if self.displaced([f"{instance}.http"], [instance]):
             with locked(self.state.folder / "up.lock"):
-                self.supervisor.stop([instance])
                 self.start_service(instance, around)
         return Readiness(ready=False, reason="does not answer yet")
 

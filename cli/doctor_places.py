@@ -84,11 +84,12 @@ def read_variables(folder: Path, name: str) -> dict[str, str]:
     """What the file of that service says; raises :class:`Trouble` when there is none."""
     file = folder / name
     try:
-        lines = file.read_text().splitlines()
+        pairs = [line.partition("=") for line in file.read_text().splitlines() if "=" in line]
+        return {key: "".join(shlex.split(value)) for key, _, value in pairs}
     except FileNotFoundError:
         raise Trouble(f"There is no {file}. Start a cluster: ./oms up, or name its files: --env FOLDER") from None
-    pairs = (line.partition("=") for line in lines if "=" in line)
-    return {key: "".join(shlex.split(value)) for key, _, value in pairs}
+    except ValueError:
+        raise Trouble(f"{file} was only half written. Run ./oms up: it writes it anew.") from None
 
 
 def required(variables: Mapping[str, str], name: str, where: object) -> str:

@@ -53,7 +53,7 @@ def write_environment(state: State, instance: str, around: Surroundings, *, runn
     text = "".join(
         f"{name}={shlex.quote(value)}\n" for name, value in environment(state, instance, around, running).items()
     )
-    if file.exists() and file.read_text() == text:
+    if file.exists() and file.read_text(errors="replace") == text:
         return False
     write_atomic(file, text)
     return True
@@ -61,11 +61,17 @@ def write_environment(state: State, instance: str, around: Surroundings, *, runn
 
 def read_environment(state: State, instance: str) -> dict[str, str]:
     """What the file of that instance says."""
+    file = state.environments / instance
     try:
-        lines = (state.environments / instance).read_text().splitlines()
+        lines = file.read_text().splitlines()
+        found = {name: "".join(shlex.split(value)) for name, _, value in (line.partition("=") for line in lines)}
     except FileNotFoundError:
         raise Trouble(f"There is no cluster in {state.folder}. Start one: ./oms up") from None
-    return {name: "".join(shlex.split(value)) for name, _, value in (line.partition("=") for line in lines)}
+    except ValueError:
+        found = {}
+    if "OMS_STATE" not in found:
+        raise Trouble(f"{file} was only half written. Run ./oms up: it writes it anew.")
+    return found
 
 
 def environment(state: State, instance: str, around: Surroundings, running: bool) -> dict[str, str]:  # noqa: FBT001

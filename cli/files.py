@@ -15,7 +15,10 @@ def make_folder(folder: Path, mode: int = 0o700) -> Path:
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:
-        raise Trouble(f"{folder} cannot be made: {error.strerror}. Give this user write access there.") from error
+        raise Trouble(
+            f"{folder} cannot be made: {error.strerror}. "
+            "Give this user write access there, or set OMS_STATE to a folder elsewhere."
+        ) from error
     return folder
 
 
@@ -40,9 +43,9 @@ def secret(folder: Path, name: str, length: int = 24) -> str:
     path = make_folder(folder) / name
     try:
         kept = path.read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):
         kept = ""
-    if not kept:
+    if not kept or not kept.isprintable():  # a power cut leaves nothing, or anything
         kept = secrets.token_urlsafe(length)
         write_atomic(path, kept + "\n")
     return kept

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Error, Fault, ServerProxy
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
@@ -117,7 +117,7 @@ class Supervisor:
         """Whether supervisord runs and takes calls."""
         try:
             return bool(self.calls.getState()["statename"] == RUNNING)
-        except (OSError, Fault):
+        except (OSError, Error):
             return False
 
     def add(self, program: Program) -> None:
@@ -160,7 +160,7 @@ class Supervisor:
         wanted = None if names is None else set(names)
         try:
             found = self.calls.getAllProcessInfo()
-        except OSError:
+        except (OSError, Error):
             return []
         return [
             Process(entry["name"], entry["statename"], entry["pid"], max(0, entry["now"] - entry["start"]))
@@ -174,11 +174,11 @@ class Supervisor:
 
     def listens(self, name: str, port: int) -> bool:
         """Whether it is this program that listens on the port, and not somebody else."""
-        for process in self.processes([name]):
-            with contextlib.suppress(psutil.Error):
-                sockets = psutil.Process(process.pid).net_connections("tcp") if process.pid else []
-                return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
-        return False
+        return port in self.listening([name])
+
+    def listening(self, names: Iterable[str] | None = None) -> set[int]:
+        """The ports at which the programs of these names listen, or all of them."""
+        return {port for process in self.processes(names) if process.pid for port in listening(process.pid)}
 
     def dies(self, name: str) -> bool:
         """Whether this program ends again and again right after it was started."""
@@ -188,7 +188,7 @@ class Supervisor:
         """End supervisord and whatever is left of the cluster."""
         names = [process.name for process in self.processes()]
         self.stop(names)
-        with contextlib.suppress(OSError, Fault):
+        with contextlib.suppress(OSError, Error):
             for name in names:  # its own shutdown takes a second for each program it knows
                 self.calls.removeProcessGroup(name)
             pid = int(self.calls.getPID())
@@ -218,6 +218,15 @@ def belongs(process: psutil.Process, folder: str, place: str) -> bool:
         return Path(process.exe()).name in {"postgres", "valkey-server"} and process.cwd().startswith(f"{place}/")
     except (psutil.Error, OSError):
         return False
+
+
+def listening(pid: int) -> set[int]:
+    """The ports at which the process listens; none when it is gone."""
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return set()
+    return {connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN}
 
 
 def end(processes: list[psutil.Process]) -> None:

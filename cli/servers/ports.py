@@ -11,6 +11,8 @@ from cli.trouble import Trouble
 FIRST, LAST = 20_000, 32_000
 """Below the range from which Linux takes ports for outgoing connections (32768 and up), so none is snatched from us."""
 LOOPBACK = "127.0.0.1"
+CLAIMS: dict[int, socket.socket] = {}
+"""The ports this process has chosen. Each claim ends with the process, when its servers have long been listening."""
 
 
 class Ports:
@@ -23,9 +25,16 @@ class Ports:
         """Every port written down so far."""
         try:
             ports = json.loads(self.file.read_text())
-        except (FileNotFoundError, ValueError):
+            return {str(name): int(port) for name, port in ports.items()}
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):  # a power cut leaves anything in a file
             return {}
-        return {str(name): int(port) for name, port in ports.items()}
+
+    def of(self, name: str) -> int:
+        """The port of that name; raises :class:`Trouble` when there is none."""
+        port = self.known().get(name)
+        if port is None:
+            raise Trouble(f"{self.file} does not say the port of {name}. Run ./oms up: it finds one.")
+        return port
 
     def take(self, name: str, preferred: int = 0) -> int:
         """A free port for ``name``: the preferred, else the one it had, else any; not while it runs."""
@@ -33,7 +42,7 @@ class Ports:
             ports = self.known()
             others = {port for other, port in ports.items() if other != name}
             for candidate in (preferred, ports.get(name, 0)):
-                if candidate and candidate not in others and is_free(candidate):
+                if candidate and candidate not in others and can_have(candidate):
                     break
             else:
                 candidate = any_free(others)
@@ -52,9 +61,27 @@ class Ports:
 def any_free(without: set[int]) -> int:
     """A free port that is not among those."""
     for candidate in secrets.SystemRandom().sample(range(FIRST, LAST), 500):
-        if candidate not in without and is_free(candidate):
+        if candidate not in without and can_have(candidate):
             return candidate
     raise Trouble(f"No port between {FIRST} and {LAST} is free. End what listens there.")
+
+
+def can_have(port: int) -> bool:
+    """Whether nobody listens on this port and no other cluster that is starting, whoever's it is, has chosen it."""
+    return is_free(port) and claim(port)
+
+
+def claim(port: int) -> bool:
+    """Whether this process has the port's claim: a name that the kernel gives to one process and takes back itself."""
+    if port not in CLAIMS:
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0oms-port-{port}")
+        except OSError:
+            name.close()
+            return False
+        CLAIMS[port] = name
+    return True
 
 
 def is_free(port: int) -> bool:

@@ -4,6 +4,7 @@ As root it runs as another account, because PostgreSQL refuses uid 0; when that 
 binaries are copied to where it can.
 """
 
+import hashlib
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from cli.files import secret, write_atomic
 from cli.servers.place import open_to_all
 from cli.servers.ports import LOOPBACK, Ports
 from cli.servers.programs import Account, Program, run, unprivileged
+from cli.trouble import Trouble
 
 ROLE = "postgres"
 INITDB = [
@@ -34,6 +36,7 @@ class Postgres:
     """How to prepare, start and reach the private PostgreSQL of one folder."""
 
     name = "postgres"
+    port_names: tuple[str, ...] = (name,)
 
     def __init__(self, folder: Path, secrets: Path, ports: Ports, *, durable: bool) -> None:
         self.home = folder / self.name
@@ -45,7 +48,22 @@ class Postgres:
     @property
     def url(self) -> str:
         """The superuser's URL."""
-        return f"postgresql+psycopg2://{ROLE}:{self.password}@{LOOPBACK}:{self.ports.known()[self.name]}/postgres"
+        return f"postgresql+psycopg2://{ROLE}:{self.password}@{LOOPBACK}:{self.ports.of(self.name)}/postgres"
+
+    @property
+    def way_out(self) -> str:
+        """What to do when its files are damaged."""
+        return "If its files are damaged: restore a backup (docs/operations.md), or start afresh with ./oms reset."
+
+    @property
+    def noted(self) -> Path:
+        """The file with the digest of the password that the superuser has."""
+        return self.home / "password.sha256"
+
+    @property
+    def digest(self) -> str:
+        """The password's digest."""
+        return hashlib.sha256(self.password.encode()).hexdigest()
 
     @property
     def password(self) -> str:
@@ -62,6 +80,7 @@ class Postgres:
         if not self.cluster.exists():
             self.initialize(binaries, account)
         self.forget_stale_lock()
+        self.set_password(binaries, account)
         return [
             Program(
                 name=self.name,
@@ -121,7 +140,21 @@ class Postgres:
             )
         finally:
             password_file.unlink()
+        self.note_password()
         draft.rename(self.cluster)
+
+    def set_password(self, binaries: Path, account: Account | None) -> None:
+        """Give the superuser the password that counts now, when the one it has was lost; the server does not run."""
+        if self.noted.exists() and self.noted.read_text(errors="replace") == self.digest:
+            return
+        alone = [str(binaries / "postgres"), "--single", "-D", str(self.cluster), ROLE]
+        quoted = self.password.replace("'", "''")
+        run(alone, account, {"LC_ALL": "C"}, says=f"ALTER ROLE {ROLE} PASSWORD '{quoted}'\n")
+        self.note_password()
+
+    def note_password(self) -> None:
+        """Remember which password the superuser has."""
+        write_atomic(self.noted, self.digest)
 
     def forget_stale_lock(self) -> None:
         """Remove the lock of a server that a power cut ended, when its process id now belongs to something else."""
@@ -140,6 +173,6 @@ class Postgres:
         """Whether it takes queries."""
         try:
             psycopg2.connect(self.url.replace("+psycopg2", "", 1), connect_timeout=2).close()
-        except psycopg2.OperationalError:
+        except (psycopg2.OperationalError, Trouble):
             return False
         return True

@@ -25,6 +25,11 @@ class Server(Protocol):
     """What every kind of private server offers."""
 
     name: str
+    port_names: tuple[str, ...]
+
+    @property
+    def way_out(self) -> str:
+        """What to do when its files are damaged."""
 
     def prepare(self) -> list[Program]:
         """Make what it needs on disk; answers what to start, in this order."""

@@ -62,15 +62,20 @@ def unprivileged() -> Account | None:
     )
 
 
-def run(arguments: Sequence[str], account: Account | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """What the program printed; raises :class:`Trouble` with its last lines when it fails."""
+def run(
+    arguments: Sequence[str],
+    account: Account | None = None,
+    environment: Mapping[str, str] | None = None,
+    says: str = "",
+) -> str:
+    """What the program printed, having read ``says``; raises :class:`Trouble` with its last lines when it fails."""
     try:
         done: subprocess.CompletedProcess[str] = subprocess.run(
             arguments,
             check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            input=says,
             text=True,
             cwd="/",
             env={**os.environ, **(environment or {})},

@@ -5,14 +5,14 @@ node name, ports, cookie and folders are its own, so it neither sees nor disturb
 """
 
 import hashlib
+import json
 import os
 import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-
+from cli.broker import Broker
 from cli.files import make_folder, secret, write_atomic
 from cli.servers.debian import OTHER_WAY, unpacked
 from cli.servers.endpoints import Management, amqp_url
@@ -38,6 +38,9 @@ class RabbitMQ:
 
     name = "rabbitmq"
     MAPPER = "epmd"
+    MANAGEMENT = "management"
+    DISTRIBUTION = "distribution"
+    port_names: tuple[str, ...] = (name, MAPPER, MANAGEMENT, DISTRIBUTION)
 
     def __init__(self, folder: Path, secrets: Path, ports: Ports, *, durable: bool) -> None:
         self.home = folder / self.name
@@ -49,12 +52,20 @@ class RabbitMQ:
     @property
     def url(self) -> str:
         """The administrator's AMQP URL at the services' virtual host."""
-        return amqp_url(f"{LOOPBACK}:{self.ports.known()[self.name]}", ADMIN, self.password, VHOST)
+        return amqp_url(f"{LOOPBACK}:{self.ports.of(self.name)}", ADMIN, self.password, VHOST)
 
     @property
     def management(self) -> Management:
         """The management API."""
-        return Management(f"http://{LOOPBACK}:{self.ports.known()['management']}", ADMIN, self.password)
+        return Management(f"http://{LOOPBACK}:{self.ports.of(self.MANAGEMENT)}", ADMIN, self.password)
+
+    @property
+    def way_out(self) -> str:
+        """What to do when its files are damaged."""
+        return (
+            f"If its files are damaged: move {self.home / 'mnesia'} away, run ./oms up again, and then "
+            "./oms doctor --repair, which sends again what was lost with them."
+        )
 
     @property
     def password(self) -> str:
@@ -66,6 +77,8 @@ class RabbitMQ:
         found = installed() or fetched(self.fallback)
         make_folder(self.home)
         write_atomic(self.home / "rabbitmq.conf", self.configuration())
+        write_atomic(self.home / "definitions.json", json.dumps({"users": [self.administrator]}))
+        write_atomic(self.home / ".erlang.cookie", secret(self.secrets, "erlang"), 0o400)
         write_atomic(self.home / "enabled_plugins", "[rabbitmq_management].\n")
         write_atomic(self.home / "environment.conf", "")
         environment = self.environment(found)
@@ -81,15 +94,20 @@ class RabbitMQ:
             Program(name=self.name, arguments=[str(found.server)], folder=self.home, environment=environment),
         ]
 
+    @property
+    def administrator(self) -> dict[str, str]:
+        """The administrator as a definition, which gives an existing one the password that counts now."""
+        return {"name": ADMIN, "password": self.password, "tags": "administrator"}
+
     def configuration(self) -> str:
-        """The content of rabbitmq.conf. Because it names a first user, the well-known guest is never made."""
+        """The content of rabbitmq.conf. Because it names definitions, the well-known guest is never made."""
         lines = [
             f"listeners.tcp.1 = {LOOPBACK}:{self.ports.take(self.name)}",
             f"management.tcp.ip = {LOOPBACK}",
-            f"management.tcp.port = {self.ports.take('management')}",
-            f"default_user = {ADMIN}",
-            f"default_pass = {self.password}",
-            "default_user_tags.administrator = true",
+            f"management.tcp.port = {self.ports.take(self.MANAGEMENT)}",
+            f"load_definitions = {self.home / 'definitions.json'}",
+            "auth_mechanisms.1 = PLAIN",
+            "auth_mechanisms.2 = AMQPLAIN",
             "disk_free_limit.absolute = 200MB",
             "log.console = true",
             "log.console.level = info",
@@ -113,7 +131,7 @@ class RabbitMQ:
             "ERL_CRASH_DUMP_SECONDS": "0",
             "RUNNING_UNDER_SYSTEMD": "true",  # the start script becomes the broker instead of waiting beside it
             "RABBITMQ_NODENAME": f"oms-{node}@localhost",
-            "RABBITMQ_DIST_PORT": str(self.ports.take("distribution")),
+            "RABBITMQ_DIST_PORT": str(self.ports.take(self.DISTRIBUTION)),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_SCHEDULER_BIND_TYPE": "u",  # several brokers may share the processors
             "RABBITMQ_CONF_ENV_FILE": str(self.home / "environment.conf"),
@@ -131,12 +149,11 @@ class RabbitMQ:
 
     def ready(self) -> bool:
         """Whether its management answers and its AMQP port is open, which it opens last."""
-        where = self.management
         try:
-            answer = requests.get(f"{where.url}/api/overview", auth=(where.user, where.password), timeout=5)
-        except requests.RequestException:
+            answer = Broker(self.management, seconds=5).ask("GET", "overview")
+            return answer.ok and answers(self.ports.of(self.name))
+        except Trouble:
             return False
-        return answer.ok and answers(self.ports.known()[self.name])
 
 
 def installed() -> Installation | None:

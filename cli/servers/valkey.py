@@ -15,6 +15,7 @@ class Valkey:
     """How to prepare, start and reach the private Valkey of one folder."""
 
     name = "valkey"
+    port_names: tuple[str, ...] = (name,)
 
     def __init__(self, folder: Path, secrets: Path, ports: Ports, *, durable: bool) -> None:
         self.home = folder / self.name
@@ -25,7 +26,15 @@ class Valkey:
     @property
     def url(self) -> str:
         """The URL with the password."""
-        return f"redis://:{secret(self.secrets, self.name)}@{LOOPBACK}:{self.ports.known()[self.name]}/0"
+        return f"redis://:{secret(self.secrets, self.name)}@{LOOPBACK}:{self.ports.of(self.name)}/0"
+
+    @property
+    def way_out(self) -> str:
+        """What to do when its files are damaged."""
+        return (
+            f"If its files are damaged: move {self.home / 'appendonlydir'} away and run ./oms up again. "
+            "Nothing is lost but copies, and the memory of which messages were sent."
+        )
 
     def prepare(self) -> list[Program]:
         """Write the configuration and choose the port; afterwards the program can be started."""
@@ -55,7 +64,7 @@ class Valkey:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2) as client:
                 return bool(client.ping())
-        except redis.RedisError:
+        except (redis.RedisError, Trouble):
             return False
 
 

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import eventlet
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
 from nameko.exceptions import ConfigurationError
 from sqlalchemy import create_engine
 from sqlalchemy.exc import ProgrammingError
@@ -89,6 +91,28 @@ def seed(database_url: str, admin_email: str, admin_password: str, config: Mappi
             return not users.await_first_admin() and users.add_unless_taken(admin)
     finally:
         engine.dispose()
+
+
+def renew(database_url: str, admin_email: str, admin_password: str) -> bool:
+    """Whether this call gave the administrator of that address this password, because it had another."""
+    hasher, engine = make_hasher({}), create_engine(database_url, **engine_options(1, "oms-seed"))
+    try:
+        with Session(engine) as session, session.begin():
+            admin = UserRepository(session).find_by_email(admin_email)
+            if admin is None or admin.role != Role.ADMIN or matches(hasher, admin.password_hash, admin_password):
+                return False
+            admin.password_hash = hasher.hash(admin_password)
+            return True
+    finally:
+        engine.dispose()
+
+
+def matches(hasher: PasswordHasher, password_hash: str, password: str) -> bool:
+    """Whether the hash is of this password."""
+    try:
+        return hasher.verify(password_hash, password)
+    except (VerificationError, InvalidHashError):
+        return False
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """``./oms up`` to ``./oms down``, as a person runs them, in a state folder of their own."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import requests
 
+from cli.environments import ADMIN_EMAIL, admin_password
 from cli.servers.place import remove
-from cli.servers.ports import answers
+from cli.servers.ports import LOOPBACK, answers, is_free
 from cli.servers.programs import wait_until
 from cli.services import SERVICES
 from cli.state import CHECKOUT, State
@@ -110,6 +115,37 @@ class TestCluster:
         assert "service_started" in person.types("logs", "gateway").stdout
         assert "there are" in person.types("logs", "nobody").stderr
 
+    def test_goes_elsewhere_when_its_port_is_taken(self, person: Person) -> None:
+        """A service and a server died, and others listened at their ports before they were back."""
+        before = person.sees()
+        supervisor = psutil.Process(int(Supervisor(State(person.folder)).calls.getPID()))
+        supervisor.suspend()  # so that it starts nothing before the ports are taken
+        with contextlib.ExitStack() as others:
+            for name in ("payments", "valkey"):
+                psutil.Process(before[name]["pid"]).kill()
+                assert wait_until(partial(is_free, before[name]["port"]), seconds=10)
+                other = others.enter_context(socket.create_server((LOOPBACK, before[name]["port"])))
+                other.listen()
+            supervisor.resume()
+
+            done = person.types("up")
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        after = person.sees()
+        assert all(line["ready"] for line in after.values())
+        assert {name for name in before if after[name]["port"] != before[name]["port"]} == {"payments", "valkey"}
+
+    def test_mends_a_state_that_is_half_written(self, person: Person) -> None:
+        """Zeros in every file of its own, as after a power cut, with the cluster at work or not."""
+        for file in (person.folder / "ports.json", *(person.folder / "env").iterdir()):
+            file.write_bytes(b"\0" * file.stat().st_size)
+
+        assert person.types("status").returncode == 1
+        done = person.types("up")
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert all(line["ready"] for line in person.sees().values())
+
     def test_grows_and_shrinks(self, person: Person) -> None:
         """A further instance runs beside the first and goes again."""
         assert person.types("up", "--scale", "payments=2").returncode == 0
@@ -121,7 +157,7 @@ class TestCluster:
         assert "payments-2" not in person.sees()
 
     def test_recovers_from_a_power_cut(self, person: Person) -> None:
-        """After everything was killed at once, ``up`` mends it; what was stored is still there."""
+        """After everything was killed at once and every secret lost, ``up`` mends it, and its administrator gets in."""
         state = State(person.folder)
         processes = Supervisor(state).leftovers()
         for process in processes:
@@ -129,11 +165,17 @@ class TestCluster:
         for process in processes:
             process.kill()
         psutil.wait_procs(processes, timeout=10)
+        for file in (person.folder / "secrets").iterdir():
+            file.write_bytes(b"")
 
         done = person.types("up")
 
         assert done.returncode == 0, done.stdout + done.stderr
-        assert all(line["ready"] for line in person.sees().values())
+        seen = person.sees()
+        assert all(line["ready"] for line in seen.values())
+        login = {"email": ADMIN_EMAIL, "password": admin_password(state)}
+        url = f"http://{LOOPBACK}:{seen['gateway']['port']}/api/auth/login"
+        assert requests.post(url, json=login, timeout=10).ok
 
     def test_leaves_nothing_after_down(self, person: Person) -> None:
         """No process, no port; and a second ``down`` is fine. ``up`` brings everything back."""

@@ -10,6 +10,7 @@ from cli.cluster import SOURCED, Cluster
 from cli.environments import Surroundings, read_environment, write_environment
 from cli.progress import Progress
 from cli.servers.endpoints import Endpoints
+from cli.servers.place import remove
 from cli.servers.ports import answers
 from cli.servers.programs import Child, Program
 from cli.state import State
@@ -82,6 +83,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
     stand = Stand(State(tmp_path / "cluster"))
     yield stand
     stand.supervisor.stop(stand.supervisor.children)
+    remove(stand.state.folder)
 
 
 class TestPort:

@@ -22,6 +22,11 @@ def plain(url: str) -> str:
     return url.replace("+psycopg2", "")
 
 
+def cookie_of(servers: Servers) -> Path:
+    """The file with the secret that opens Erlang's distribution, which is as good as a shell."""
+    return servers.recipes.rabbitmq.home / ".erlang.cookie"
+
+
 @pytest.fixture
 def own_servers(tmp_path: Path) -> Iterator[Servers]:
     """Servers that one test may do anything to."""
@@ -70,6 +75,13 @@ class TestServers:
         names = {user["name"] for user in Broker(servers.management).get("users")}
 
         assert "guest" not in names
+
+    def test_erlangs_cookie_cannot_be_guessed(self, servers: Endpoints, private_servers: Servers) -> None:
+        """The one that Erlang makes for itself is twenty capital letters out of a small generator."""
+        cookie = cookie_of(private_servers)
+
+        assert len(cookie.read_text()) == 32
+        assert cookie.stat().st_mode & 0o077 == 0
 
 
 class TestDatabases:
@@ -120,6 +132,24 @@ class TestTrouble:
 
             assert time.monotonic() - began < 5
             assert client.get("a") == b"1"
+
+    def test_lost_passwords_are_replaced(self, own_servers: Servers) -> None:
+        """After a power cut that emptied every secret all servers let us in again, and what was stored is there."""
+        before = own_servers.start()
+        with psycopg2.connect(plain(before.postgres_url)) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE kept (id int)")
+        own_servers.stop()
+        for file in (*(own_servers.folder / "secrets").iterdir(), cookie_of(own_servers)):
+            file.chmod(0o600)
+            file.write_bytes(b"")
+
+        after = own_servers.start()
+
+        assert after.management.password != before.management.password
+        with psycopg2.connect(plain(after.postgres_url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM kept")
+        with pytest.raises(psycopg2.OperationalError, match="authentication"):
+            psycopg2.connect(plain(before.postgres_url))
 
     def test_stopping_leaves_nothing(self, own_servers: Servers) -> None:
         """Every process is gone after ``stop``."""

@@ -3,7 +3,8 @@
 import pytest
 from nameko.exceptions import ConfigurationError
 
-from services.users.seed import FirstAdministrator
+from services.chassis.errors import Unauthenticated
+from services.users.seed import FirstAdministrator, renew, seed
 from tests.integration.users.bench import ADMIN_PASSWORD, Bench
 from tests.support.fakes import Container
 
@@ -47,3 +48,26 @@ class TestFirstAdministrator:
             a_provider(users, email, password)
 
         assert "password'" not in str(refused.value)
+
+
+class TestRenewedPassword:
+    """When the administrator's password was lost with the file it stood in."""
+
+    def test_counts_instead_of_the_one_before(self, users: Bench, database_url: str) -> None:
+        """And giving the same again changes nothing."""
+        seed(database_url, EMAIL, ADMIN_PASSWORD)
+
+        assert renew(database_url, EMAIL, "another long enough one")
+        assert not renew(database_url, EMAIL, "another long enough one")
+
+        assert users.principal(users.login(EMAIL, "another long enough one")).is_admin
+        with pytest.raises(Unauthenticated):
+            users.login(EMAIL, ADMIN_PASSWORD)
+
+    def test_is_given_to_no_one_else(self, users: Bench, database_url: str) -> None:
+        """Neither to a customer with that address nor to nobody."""
+        users.register(EMAIL)
+
+        assert not renew(database_url, EMAIL, "another long enough one")
+        assert not renew(database_url, "nobody@example.com", "another long enough one")
+        assert users.principal(users.login(EMAIL)).role == "customer"

@@ -4,6 +4,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from cli.files import secret, write_atomic
 from cli.servers.endpoints import amqp_url, given_postgres, given_rabbitmq, vhost_of, with_database, with_vhost
 from cli.servers.place import LONGEST, fits, servers_folder, stand_in_of
 from cli.servers.ports import LOOPBACK, Ports, is_free
+from cli.state import CHECKOUT
 from cli.trouble import Trouble
 
 
@@ -40,11 +43,22 @@ class TestFiles:
         assert secret(tmp_path / "secrets", "other", 48) != first
         assert len(first.encode()) >= 48
 
-    def test_mend_an_empty_secret(self, tmp_path: Path) -> None:
-        """A file that a power cut emptied is no password."""
-        (tmp_path / "jwt").touch()
+    @pytest.mark.parametrize("left", [b"", b"\n", b"\0\0\0\0", b"\xff\xfe", b"half\0\0"])
+    def test_mend_a_broken_secret(self, tmp_path: Path, left: bytes) -> None:
+        """What a power cut leaves in a file is no password."""
+        (tmp_path / "jwt").write_bytes(left)
 
-        assert secret(tmp_path, "jwt")
+        made = secret(tmp_path, "jwt")
+
+        assert len(made) > 24
+        assert made.isprintable()
+        assert secret(tmp_path, "jwt") == made
+
+    def test_keep_a_secret_that_a_person_chose(self, tmp_path: Path) -> None:
+        """Blanks and umlauts are no damage."""
+        (tmp_path / "admin").write_text("Grüße an alle\n")
+
+        assert secret(tmp_path, "admin") == "Grüße an alle"
 
 
 class TestPlace:
@@ -125,13 +139,41 @@ class TestPorts:
             assert ports.take("orders", preferred=port) != port
         assert ports.take("orders", preferred=port) == port
 
-    def test_survive_a_half_written_file(self, tmp_path: Path) -> None:
+    def test_differ_between_two_that_start_at_once(self, tmp_path: Path) -> None:
+        """Another cluster has chosen the port a moment ago, and nothing listens there yet."""
+        program = (
+            "import sys; from pathlib import Path; from cli.servers.ports import Ports\n"
+            "print(Ports(Path(sys.argv[1])).take('orders'), flush=True); sys.stdin.read()"
+        )
+        other = subprocess.Popen(
+            [sys.executable, "-c", program, tmp_path / "others.json"],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with other:
+            assert other.stdout
+            port = int(other.stdout.readline())
+            ports = Ports(tmp_path / "ports.json")
+
+            assert ports.take("orders", preferred=port) != port
+            other.communicate()
+            assert ports.take("orders", preferred=port) == port
+
+    @pytest.mark.parametrize("left", [b"", b'{"postgres": ', b"[]", b'{"postgres": null}', b"\0\0", b"\xff"])
+    def test_survive_a_broken_file(self, tmp_path: Path, left: bytes) -> None:
         """What cannot be read is chosen again."""
-        (tmp_path / "ports.json").write_text('{"postgres": ')
+        (tmp_path / "ports.json").write_bytes(left)
 
         port = Ports(tmp_path / "ports.json").take("postgres")
 
         assert json.loads((tmp_path / "ports.json").read_text()) == {"postgres": port}
+
+    def test_are_missed_with_advice(self, tmp_path: Path) -> None:
+        """Nobody can ask a server of which nobody knows where it is."""
+        with pytest.raises(Trouble, match=r"port of postgres\. Run \./oms up"):
+            Ports(tmp_path / "ports.json").of("postgres")
 
 
 class TestUrls:

@@ -114,6 +114,19 @@ class TestEnvironment:
         with pytest.raises(Trouble, match=r"\./oms up"):
             read_environment(state, "orders")
 
+    @pytest.mark.parametrize("left", [b"", b"\0\0\0", b"\xff\xfe", b"AMQP_URI='amqp:", b"AMQP_URI=amqp://a\n"])
+    def test_is_not_believed_when_half_written(self, state: State, left: bytes) -> None:
+        """A power cut left it so; it is written anew."""
+        write_environment(state, "orders", AROUND, running=False)
+        file = state.environments / "orders"
+        whole = file.read_text()
+        file.write_bytes(left)
+
+        with pytest.raises(Trouble, match=r"half written\. Run \./oms up"):
+            read_environment(state, "orders")
+        assert write_environment(state, "orders", AROUND, running=True)
+        assert file.read_text() == whole
+
     def test_keeps_the_brokers_scheme(self) -> None:
         """A given broker may want TLS."""
         assert broker_url("amqps://a:b@h:5671/v", "orders", "p/w") == "amqps://orders:p%2Fw@h:5671/v"

@@ -155,6 +155,9 @@ class TestPlaces:
         monkeypatch.delenv("OMS_OPERATOR_URL", raising=False)
         with pytest.raises(Trouble, match=r"There is no .*operator\. Start a cluster"):
             find_operator_url(None)
+        self.write(tmp_path, "operator", "AMQP_URI='amqp://op")
+        with pytest.raises(Trouble, match="half written"):
+            find_operator_url(tmp_path)
         self.write(tmp_path, "operator", "OTHER=1\n")
         with pytest.raises(Trouble, match="does not say AMQP_URI"):
             find_operator_url(tmp_path)
