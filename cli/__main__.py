@@ -7,6 +7,8 @@ import sys
 import warnings
 
 from cli.commands import commands, overview
+from cli.space import told_of_full_disk
+from cli.state import current
 from cli.trouble import Trouble
 
 
@@ -20,10 +22,16 @@ def main(arguments: list[str]) -> int:
     if name not in known:
         print(f"oms: there is no command {name!r}.\n\n{overview()}", file=sys.stderr)
         return 2
+    with told_of_full_disk(current().folder, look=False):
+        return run(name, rest)
+
+
+def run(name: str, rest: list[str]) -> int:
+    """The exit code of the command of that name."""
     module = importlib.import_module(f"cli.{name.replace('-', '_')}")
     if getattr(module, "PASSES_ON", False):
         return int(module.run(argparse.Namespace(rest=rest)))
-    parser = argparse.ArgumentParser(prog=f"oms {name}", description=known[name])
+    parser = argparse.ArgumentParser(prog=f"oms {name}", description=commands()[name])
     module.configure(parser)
     return int(module.run(parser.parse_args(rest)))
 

@@ -25,6 +25,7 @@ from cli.servers.ports import Ports, is_free
 from cli.servers.private import Recipes, Server
 from cli.servers.programs import Program, last_lines, wait_until
 from cli.services import OPERATOR, SERVICES, service_classes, service_of
+from cli.space import LEAST, require_room, room, told_of_full_disk
 from cli.state import CHECKOUT, State
 from cli.supervision import MARK, Supervisor
 from cli.trouble import Trouble
@@ -33,6 +34,8 @@ from services.chassis.errors import InvalidInput
 from services.inventory import seed as inventory
 from services.users import seed as users
 
+ROOM = 256 * 2**20
+"""Bytes that must be left on the disk: with less than 200 MB RabbitMQ takes no messages."""
 SERVER_SECONDS = 180
 READY_SECONDS = 240
 HOPELESS_SECONDS = 45
@@ -51,17 +54,21 @@ class Cluster:
         self.progress = progress
         self.supervisor = Supervisor(state)
         self.recipes = Recipes(state.folder)
+        self.places = state.folder, self.supervisor.home
 
     def up(self, scale: Mapping[str, int]) -> None:
         """Everything until every service is ready; raises :class:`Trouble` with what was missing."""
-        with locked(self.state.folder / "up.lock"):
-            self.supervisor.ensure()
-            around = self.servers()
-            instances = self.instances(scale)
-            for instance in instances:
-                self.start_service(instance, around)
-            write_environment(self.state, OPERATOR, around, running=True)
-        self.wait_for_services(instances, around)
+        with told_of_full_disk(*self.places):
+            for place in self.places:
+                require_room(place, ROOM)
+            with locked(self.state.folder / "up.lock"):
+                self.supervisor.ensure()
+                around = self.servers()
+                instances = self.instances(scale)
+                for instance in instances:
+                    self.start_service(instance, around)
+                write_environment(self.state, OPERATOR, around, running=True)
+            self.wait_for_services(instances, around)
 
     def servers(self) -> Surroundings:
         """The servers at work, with databases and topology in place."""
@@ -130,8 +137,9 @@ class Cluster:
         self.progress.tell(f"{server.name} ready")
 
     def may_get_ready(self, names: Iterable[str]) -> bool:
-        """Whether it makes sense to wait for them: at least one is alive or quite new."""
-        return self.progress.seconds < HOPELESS_SECONDS or not all(map(self.supervisor.dies, names))
+        """Whether it makes sense to wait for them: there is room to write, and at least one is alive or quite new."""
+        hopeless = self.progress.seconds > HOPELESS_SECONDS and all(map(self.supervisor.dies, names))
+        return not hopeless and all(room(place) >= LEAST for place in self.places)
 
     def instances(self, scale: Mapping[str, int]) -> list[str]:
         """The instances that shall run; those of a service that is not scaled now stay as many as they were."""

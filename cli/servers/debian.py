@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cli.files import locked, make_folder
 from cli.servers.place import servers_folder
+from cli.space import LEAST, require_room, room, told_of_full_disk
 from cli.trouble import Trouble
 
 PACKAGES = ["rabbitmq-server", "erlang-base", "erlang-asn1", "erlang-crypto", "erlang-eldap", "erlang-inets"]
@@ -21,6 +22,10 @@ PACKAGES += ["erlang-mnesia", "erlang-os-mon", "erlang-parsetools", "erlang-publ
 PACKAGES += ["erlang-ssl", "erlang-syntax-tools", "erlang-tools", "erlang-xmerl"]
 BUILT_FOR = "/usr/lib/erlang"
 """Where Debian's Erlang believes to be; its start scripts hold this path."""
+HALF = "part-"
+"""How the names of half-made trees begin; while the cache is locked, those are of somebody who was killed."""
+ROOM = 200 * 2**20
+"""Bytes it takes to fetch and unpack everything."""
 OTHER_WAY = "Install rabbitmq-server, or set OMS_RABBITMQ_URL and OMS_RABBITMQ_MANAGEMENT_URL to a broker of your own."
 
 
@@ -61,7 +66,10 @@ def fetch(tree: Path) -> None:
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
             raise Trouble(f"RabbitMQ is not installed, and without {tool} it cannot be fetched. {OTHER_WAY}")
-    with tempfile.TemporaryDirectory(prefix="part-", dir=tree.parent) as work:
+    for half in tree.parent.glob(f"{HALF}*"):
+        shutil.rmtree(half)
+    require_room(tree.parent, ROOM)
+    with tempfile.TemporaryDirectory(prefix=HALF, dir=tree.parent) as work, told_of_full_disk(tree.parent):
         folder = Path(work)
         options = private_apt(folder)
         apt(folder, [*options, "update"])
@@ -103,20 +111,30 @@ def apt(folder: Path, arguments: list[str]) -> str:
 
 def step(arguments: list[str], folder: Path) -> str:
     """What the program printed; raises :class:`Trouble` with its last lines when it fails."""
-    done = subprocess.run(
+    output, code = outcome(arguments, folder)
+    if code:
+        last = "\n".join(output.splitlines()[-8:])
+        raise Trouble(f"RabbitMQ could not be fetched ({arguments[0]} failed):\n{last}\n{OTHER_WAY}")
+    return output
+
+
+def outcome(arguments: list[str], folder: Path) -> tuple[str, int]:
+    """What the program printed and its exit code."""
+    with subprocess.Popen(
         arguments,
-        check=False,
         cwd=folder,
         text=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
-    )
-    if done.returncode:
-        last = "\n".join(done.stdout.splitlines()[-8:])
-        raise Trouble(f"RabbitMQ could not be fetched ({arguments[0]} failed):\n{last}\n{OTHER_WAY}")
-    return done.stdout
+        env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": str(folder)},
+    ) as process:
+        while True:
+            try:
+                return process.communicate(timeout=1)[0], process.returncode
+            except subprocess.TimeoutExpired:
+                if room(folder) < LEAST:
+                    process.kill()  # apt-get would wait for ever
 
 
 def patch(draft: Path, tree: Path) -> None:

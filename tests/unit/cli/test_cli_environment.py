@@ -1,5 +1,8 @@
 """The virtual environment is made again exactly when it must be."""
 
+import errno
+import os
+import stat
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -7,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from cli.space import DiskFull
 from cli.state import CHECKOUT
+from cli.trouble import Trouble
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ class TestEnvironment:
         oms.STAMP.unlink()
         monkeypatch.setattr(oms.os, "geteuid", lambda: 4711)
 
-        with pytest.raises(SystemExit, match="belongs to another user"):
+        with pytest.raises(Trouble, match="belongs to another user"):
             oms.make_environment("up")
         assert oms.PYTHON.exists()
 
@@ -85,15 +90,38 @@ class TestEnvironment:
 
         monkeypatch.setattr(oms, "step", fail)
 
-        with pytest.raises(SystemExit, match=r"(?s)No matching distribution.*PIP_INDEX_URL"):
+        with pytest.raises(Trouble, match=r"(?s)No matching distribution.*PIP_INDEX_URL"):
             oms.install()
         assert not oms.STAMP.exists()
 
     def test_tells_what_to_do_when_venv_is_missing(self, oms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Debian's package is named, and no half environment stays."""
+        """Debian's package is named, and no half environment is trusted."""
         (oms.CHECKOUT / ".oms").mkdir()
         monkeypatch.setattr(oms, "step", lambda *_: 1)
 
-        with pytest.raises(SystemExit, match="apt install python3-venv"):
+        with pytest.raises(Trouble, match="apt install python3-venv"):
             oms.make_venv()
+        assert not oms.same_python()
+
+    def test_takes_no_room_when_there_is_too_little(self, oms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The sentence names the place, and what was installed so far goes again."""
+
+        def fill_up(_title: str, _command: list[str], output: Path) -> int:
+            output.write_text(f"ERROR: [Errno 28] {os.strerror(errno.ENOSPC)}\n")
+            return 1
+
+        oms.REQUIREMENTS[0].write_text("a==2\n")
+        monkeypatch.setattr(oms, "step", fill_up)
+
+        with pytest.raises(DiskFull, match=r"The disk is full: \S+ cannot take any more"):
+            oms.make_environment("lint")
         assert not oms.VENV.exists()
+
+    def test_locks_where_others_cannot_interfere(self, oms: Any) -> None:
+        """Whatever the umask, nobody else may write to the cluster's folder."""
+        kept = os.umask(0)
+        try:
+            with oms.one_at_a_time():
+                assert stat.S_IMODE((oms.CHECKOUT / ".oms").stat().st_mode) == 0o755
+        finally:
+            os.umask(kept)
