@@ -128,6 +128,7 @@ class Link:
             return
         if self.is_up:
             log.warning("redis_silent", asked_again_after=REST_SECONDS)
+            self.redis.connection_pool.disconnect(inuse_connections=False)  # the idle ones are as dead as this one
         self.is_up = False
         self.rests_until = self.clock() + REST_SECONDS
 

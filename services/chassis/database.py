@@ -2,7 +2,7 @@
 
 Green psycopg2 ignores ``connect_timeout``, and a killed query goes on in the server, so deadlines stand on both sides:
 the server's own time-outs end statements, lock waits and forgotten transactions (an instance that is frozen must not
-hold row locks), and an eventlet time-out ends the connecting.
+hold row locks), and eventlet time-outs end connecting and pinging.
 """
 
 from contextlib import suppress
@@ -24,6 +24,9 @@ MESSAGES: Final = MetaData()
 """The chassis' own tables, beside those of the service in the same database."""
 
 CONNECT_SECONDS: Final = 3
+PING_SECONDS: Final = 1.5
+"""Leaves who had to wait for it time to connect."""
+
 PASSING: Final = (OperationalError, InterfaceError, PoolTimeoutError)
 """Errors that another try may not meet: connection lost, deadlock, lock or statement time-out, pool exhausted."""
 
@@ -70,14 +73,29 @@ def engine_options(pool_size: int, application_name: str = "oms") -> dict[str, A
     }
 
 
-def bound_connecting(engine: Engine) -> None:
-    """Give up connecting after CONNECT_SECONDS, also on a server that accepts and says nothing."""
+def bound_waiting(engine: Engine) -> None:
+    """Give up connecting after CONNECT_SECONDS, also on a server that accepts and says nothing, and pinging likewise.
+
+    A connection on which a ping met silence tells of all that are as old: SQLAlchemy opens new ones then, where each of
+    them would cost another caller all his patience.
+    """
+    dialect: Any = engine.dialect
+    ping = dialect.do_ping
+
+    def silence() -> Exception:
+        error: Exception = dialect.loaded_dbapi.OperationalError("the database did not answer in time")
+        return error
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        refusal = dialect.loaded_dbapi.OperationalError("the database did not answer in time")
-        with eventlet.Timeout(CONNECT_SECONDS, refusal):
+        with eventlet.Timeout(CONNECT_SECONDS, silence()):
             return dialect.connect(*arguments, **options)
+
+    def ping_in_time(connection: Any) -> bool:
+        with eventlet.Timeout(PING_SECONDS, silence()):
+            return bool(ping(connection))
+
+    dialect.do_ping = ping_in_time
 
 
 class Database(nameko_sqlalchemy.Database):
@@ -93,7 +111,7 @@ class Database(nameko_sqlalchemy.Database):
         self.engine_options = engine_options(pool_size, f"oms-{self.container.service_name}")
         self.session_options = {"expire_on_commit": False}
         super().setup()
-        bound_connecting(self.engine)
+        bound_waiting(self.engine)
 
     def stop(self) -> None:
         """Close every connection."""

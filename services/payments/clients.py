@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.config import positive, read, whole
-from services.chassis.database import PASSING, bound_connecting, engine_options, is_passing
+from services.chassis.database import PASSING, bound_waiting, engine_options, is_passing
 from services.chassis.logs import get_logger
 from services.chassis.provider import Provider
 from services.payments.models import Request
@@ -199,7 +199,7 @@ class Processor(Provider[CardProcessor]):
         config = self.container.config
         options = engine_options(read(config, "PROCESSOR_AT_ONCE", whole), "oms-processor")
         self.engine = create_engine(config["DB_URIS"]["payments:Base"], **options)
-        bound_connecting(self.engine)
+        bound_waiting(self.engine)
         simulated = SimulatedProcessor(self.engine, read(config, "PROCESSOR_SLOW_SECONDS", positive))
         self.processor = CardProcessor(simulated, read(config, "PROCESSOR_ANSWER_SECONDS", positive))
 

@@ -1,6 +1,7 @@
 """A connection may fall silent at any byte and for ever: then another one is opened."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from tests.support.theatre import Theatre, an_event
 from tests.support.until import wait_until
 
 PATIENCE = 60
+POOL = 8
 
 
 @contextmanager
@@ -23,18 +25,31 @@ def line_to(url: str) -> Iterator[Line]:
 
 
 @pytest.fixture(scope="module")
-def broker_line(stage: Theatre) -> Iterator[Line]:
-    """Both services at work, the listener by this line to the broker."""
-    with line_to(stage.vhost.amqp_url) as line:
-        stage.teller = stage.add("teller", HEARTBEAT="1")
-        stage.listener = stage.add("listener", HEARTBEAT="1", AMQP_URI=line.url(stage.amqp_url("listener")))
+def lines(stage: Theatre) -> Iterator[tuple[Line, Line]]:
+    """Both services at work: the listener by a line to the broker, the teller by one to its database."""
+    with line_to(stage.vhost.amqp_url) as broker, line_to(stage.database_urls["teller"]) as database:
+        by_line = database.url(stage.database_urls["teller"])
+        stage.teller = stage.add("teller", HEARTBEAT="1", DATABASE_URL=by_line, DB_POOL_SIZE=str(POOL))
+        stage.listener = stage.add("listener", HEARTBEAT="1", AMQP_URI=broker.url(stage.amqp_url("listener")))
         wait_until(lambda: stage.teller.is_ready and stage.listener.is_ready, PATIENCE)
-        yield line
+        yield broker, database
 
 
 @pytest.fixture
-def theatre(stage: Theatre, broker_line: Line) -> Theatre:
-    """The stage with that line."""
+def broker_line(lines: tuple[Line, Line]) -> Line:
+    """The listener's to the broker."""
+    return lines[0]
+
+
+@pytest.fixture
+def database_line(lines: tuple[Line, Line]) -> Line:
+    """The teller's to its database."""
+    return lines[1]
+
+
+@pytest.fixture
+def theatre(stage: Theatre, lines: tuple[Line, Line]) -> Theatre:
+    """The stage with these lines."""
     return stage
 
 
@@ -68,3 +83,19 @@ class TestBroker:
 
         wait_until(lambda: theatre.listener.is_ready, PATIENCE)
         is_served(theatre)
+
+
+class TestDatabase:
+    """All idle connections to the database are dead, and nobody says so."""
+
+    def test_costs_one_request_its_patience_at_most(self, theatre: Theatre, database_line: Line) -> None:
+        """Whoever finds one of them dead asks none of the others."""
+        with ThreadPoolExecutor(POOL) as pool:
+            answers = list(pool.map(lambda _: theatre.ask_over_http("query 1")[0], range(POOL)))
+        assert set(answers) == {200}
+        wait_until(lambda: database_line.open_connections >= POOL)
+        database_line.forget()
+
+        statuses = [theatre.ask_over_http("query 0")[0] for _ in range(POOL)]
+
+        assert statuses.count(200) >= POOL - 1

