@@ -135,6 +135,7 @@ def reminded(walk: Walk) -> str:
 def pruned(walk: Walk, service: str) -> str:
     """Paid back so long ago that this service keeps the evidence no longer."""
     order_id = refunded(walk)
+    walk.age_messages(order_id, days=100)
     for statement in AGED:
         for owner in ("orders", "inventory", "payments"):
             walk.change(owner, statement, order_id)
