@@ -76,7 +76,10 @@ def draw(seed: int, seconds: float, targets: Mapping[str, Sequence[str]], kinds:
     once.
     """
     chance = Random(seed)
-    cards = deal(chance, [kind for kind in kinds if kind.lasts[0] <= seconds * LONGEST_SHARE])
+    possible = [kind for kind in kinds if kind.lasts[0] <= seconds * LONGEST_SHARE]
+    if not possible:
+        return []
+    cards = deal(chance, possible)
     free_at: dict[str, float] = {}
     faults = []
     at = FIRST_SECONDS

@@ -61,3 +61,10 @@ class TestPlan:
     def test_breaks_several_things_at_a_time(self) -> None:
         """As in life."""
         assert any(later.at < earlier.is_over for earlier, later in pairwise(drawn()))
+
+    def test_has_only_what_was_asked_for(self) -> None:
+        """A soak has nothing in it."""
+        kills = [kind for kind in KINDS if kind.name == "kill"]
+
+        assert {fault.kind for fault in draw(1, 60, TARGETS, kills)} == {"kill"}
+        assert draw(1, 60, TARGETS, []) == []
