@@ -1,12 +1,17 @@
 """One theatre per module: two services that show what the chassis does, as real processes on real servers."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import Engine, create_engine
 
-from cli.servers.endpoints import Endpoints
+from cli.databases import drop_database, make_database, session
+from cli.servers.endpoints import Endpoints, with_database
 from cli.servers.vhosts import Vhosts
-from tests.support.theatre import Theatre
+from tests.support.stage import ThingHappenedEvent
+from tests.support.theatre import Theatre, make_tables
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +29,22 @@ def theatre(stage: Theatre) -> Theatre:
     """Teller and listener running and ready."""
     stage.open()
     return stage
+
+
+@pytest.fixture(scope="module")
+def engine(postgres_url: str) -> Iterator[Engine]:
+    """A database with an outbox, an inbox and what was seen, for who needs no process."""
+    name = f"work_{uuid4().hex[:8]}"
+    with session(postgres_url) as cursor:
+        make_database(cursor, name, "postgres")
+    engine = create_engine(with_database(postgres_url, name))
+    make_tables(engine)
+    yield engine
+    engine.dispose()
+    with session(postgres_url) as cursor:
+        drop_database(cursor, name)
+
+
+def a_thing(what: str = "x") -> ThingHappenedEvent:
+    """Something that happened just now."""
+    return ThingHappenedEvent(occurred_at=datetime.now(UTC), what=what)

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from events import OrderEvent, outcome_id
 from services.chassis import wire
 from services.chassis.errors import Alarm
+from services.inventory.seed import product_id
 from tests.integration.inventory.bench import (
     LAMP,
     NOTEBOOK,
@@ -19,6 +20,10 @@ from tests.integration.inventory.bench import (
 )
 from tests.support.until import wait_until
 
+DESK, MONITOR = product_id("Walnut desk"), product_id("27 inch monitor")
+"""The first of the two in the table, in its pages and in the orders here is the second by its id."""
+
+LOCK = text("SELECT id FROM products WHERE id = :id FOR UPDATE SKIP LOCKED")
 WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
@@ -81,9 +86,10 @@ class TestOrderCancelled:
     """What a cancellation gives back."""
 
     def test_gives_back_what_was_set_aside_once(self, inventory: InventoryBench) -> None:
-        """Told again, it is the same event again and moves nothing."""
-        order = an_order({LAMP: 3, NOTEBOOK: 1})
+        """Told again, it is the same event again and moves nothing: not what is set aside for somebody else either."""
+        order, other = an_order({LAMP: 3, NOTEBOOK: 1}), an_order({LAMP: 5, NOTEBOOK: 5})
         inventory.deliver(order)
+        inventory.deliver(other)
         cancelled = a_cancelled(order)
 
         inventory.deliver(cancelled)
@@ -91,7 +97,7 @@ class TestOrderCancelled:
         inventory.deliver(a_cancelled(order))
 
         assert inventory.status(order) == "released"
-        assert inventory.levels(LAMP) == (120, 0)
+        assert inventory.levels(LAMP) == (120, 5)
         assert (
             self.released_ids(inventory, order) == [outcome_id(order.order_id, "InventoryReleasedEvent:released")] * 2
         )
@@ -194,6 +200,26 @@ class TestManyAtOnce:
         lines = inventory.rows("SELECT 1 FROM reservation_items WHERE order_id = :id", id=str(order.order_id))
         assert (inventory.status(order), len(lines)) == (status, 2 * aside)
         assert (inventory.levels(LAMP), inventory.levels(TYPEWRITER)) == ((120, aside), (after, aside))
+
+    @pytest.mark.parametrize("step", ["reserving", "giving back"])
+    def test_waits_for_the_first_product_with_none_in_hand(self, inventory: InventoryBench, step: str) -> None:
+        """Products are locked in the order of their ids, wherever they stand, so nobody waits in a circle."""
+        order = an_order({DESK: 1, MONITOR: 1})
+        if step == "giving back":
+            inventory.deliver(order)
+        event = order if step == "reserving" else a_cancelled(order)
+
+        with ThreadPoolExecutor(1) as pool:
+            with inventory.engine.begin() as holder:
+                holder.execute(LOCK, {"id": MONITOR})
+                delivery = pool.submit(inventory.deliver, event)
+                wait_until(lambda: inventory.rows(WAITING))
+                with inventory.engine.begin() as passer:
+                    free = passer.execute(LOCK, {"id": DESK}).all()
+            delivery.result()
+
+        assert free
+        assert inventory.status(order) == ("reserved" if step == "reserving" else "released")
 
     def test_lines_in_opposite_order_never_deadlock(self, inventory: InventoryBench) -> None:
         """Neither when reserving nor when giving back at the same time."""

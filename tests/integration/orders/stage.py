@@ -133,6 +133,11 @@ class Stage:
         with self.sessions.begin() as session:
             session.execute(text(statement), values)
 
+    def rows(self, query: str) -> Sequence[Any]:
+        """What the database answers."""
+        with self.sessions() as session:
+            return session.execute(text(query)).all()
+
     def shift(self, order_id: object, *columns: str, interval: str) -> None:
         """Let these times of an order have been that much earlier."""
         changes = ", ".join(f"{column} = {column} - interval '{interval}'" for column in columns)

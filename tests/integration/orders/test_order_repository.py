@@ -8,6 +8,7 @@ from alembic import command
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
+from time_machine import travel
 
 from services.chassis.errors import InvalidInput, NotFound
 from services.chassis.migrations import configuration
@@ -160,6 +161,20 @@ class TestDeadline:
 
         with stage.sessions() as session:
             assert [order.id for order in OrderRepository(session).list_overdue(9)] == [late.id]
+
+    @pytest.mark.parametrize(("placed_at", "judged_at"), [(2, 0), (-2, 0), (0, 2), (0, -2)])
+    def test_comes_neither_sooner_nor_later_where_a_clock_is_wrong(
+        self, stage: Stage, placed_at: int, judged_at: int
+    ) -> None:
+        """Instances that believe another hour give everybody a quarter of one, and then no more."""
+        with travel(timedelta(hours=placed_at)):
+            fresh, late = stage.place(a_caller()), stage.place(a_caller())
+        stage.shift(late["id"], "deadline_at", interval="901 seconds")
+
+        with travel(timedelta(hours=judged_at)):
+            stage.serve().expire_orders()
+
+        assert (stage.load(fresh["id"]).status, stage.load(late["id"]).status) == ("Pending", "Cancelled")
 
     def test_passes_over_what_somebody_else_has_locked(self, stage: Stage) -> None:
         """Two timers share the work."""

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Thread
 from typing import Any
@@ -16,6 +17,7 @@ from services.orders.repository import OrderRepository
 from services.orders.saga_steps import SagaSteps, Step
 from services.orders.transitions import TRANSITIONS, Cell, OrderStatus, Trigger, sources
 from tests.integration.orders.stage import Stage
+from tests.support.until import wait_until
 from tests.unit.orders.builders import EVENTS, LATER, an_order, payment_processed
 
 HANDLERS = {
@@ -34,6 +36,7 @@ METHODS: dict[Trigger, tuple[Callable[..., Step], Callable[..., tuple[Event, ...
     Trigger.PAYMENT_VOIDED: (SagaSteps.payment_settled, Order.payment_settled),
     Trigger.PAYMENT_REFUNDED: (SagaSteps.payment_settled, Order.payment_settled),
 }
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 CELLS = [(trigger, status) for trigger in METHODS for status in OrderStatus]
 QUIET = [(trigger, status) for trigger, status in CELLS if TRANSITIONS[trigger][status] is not Cell.ALARM]
 LOUD = [cell for cell in CELLS if cell not in QUIET]
@@ -155,6 +158,20 @@ class TestSagaSteps:
 
         found = stage.load(order.id)
         assert (found.status, found.payment_status, found.version) == ("Cancelled", "Completed", 3)
+
+    def test_are_waited_for_by_a_person(self, stage: Stage) -> None:
+        """Who cancels while a payment is being noted cancels a Confirmed order, not the Pending one that it was."""
+        order = stage.keep(an_order())
+
+        with ThreadPoolExecutor(1) as pool:
+            with stage.sessions.begin() as session:
+                SagaSteps(session).payment_processed(payment_processed(order), LATER)
+                cancelling = pool.submit(stage.serve().cancel_order, str(order.id), {})
+                wait_until(lambda: stage.rows(WAITING))
+            cancelling.result()
+
+        found = stage.load(order.id)
+        assert (found.status, found.cancelled_from, found.payment_status) == ("Cancelled", "Confirmed", "Completed")
 
 
 class TestHandlers:

@@ -5,7 +5,7 @@ from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 
 from events import outcome_id
-from services.payments.transitions import Charged
+from services.payments.transitions import Charged, Refused
 from tests.integration.payments.bench import LITTLE_PATIENCE_SECONDS, PaymentsBench, a_cancelled, a_reserved
 
 
@@ -216,6 +216,14 @@ class TestRefusedRefunds:
         assert [line["event"] for line in logs if line["log_level"] == "error"] == ["refund_refused"]
         assert payments.payment(order).status == "refunded"
         assert [each[2] for each in payments.attempts(order)] == ["charged", "refused", "refused", "refunded"]
+
+    def test_are_those_of_more_than_was_taken(self, payments: PaymentsBench) -> None:
+        """Whoever asks for it, and by whatever key."""
+        processor = payments.service().processor.simulated
+        (charged,) = processor.charge("an-order", 4_200, "EUR", "pm_ok")
+        assert isinstance(charged, Charged)
+
+        assert processor.refund("an-order:refund", charged.transaction_id, 4_201) == (Refused(),)
 
     def let_an_hour_pass(self, payments: PaymentsBench) -> None:
         """As if it had."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.chassis.broker import Message
+from services.chassis.errors import Unavailable
 from services.chassis.redelivery import ATTEMPT, FAILURES, Failure, Redelivery
 
 
@@ -15,11 +16,16 @@ class Post:
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
+        self.answers: list[dict[int, str] | Unavailable] = []
 
     def publish(self, messages: Sequence[Message]) -> dict[int, str]:
-        """Take all of them."""
-        self.sent += messages
-        return {}
+        """Take all of them, once the ``answers`` to earlier ones are given."""
+        answer = self.answers.pop(0) if self.answers else {}
+        if isinstance(answer, Unavailable):
+            raise answer
+        if not answer:
+            self.sent += messages
+        return answer
 
 
 class Counter:
@@ -83,6 +89,20 @@ class TestLater:
         (sent,) = redelivery._publisher.sent
         assert sent.headers["mine"] == "kept"
         assert sent.properties == {"message_id": "m"}
+        assert redelivery.queue_consumer.acknowledged == [message]
+
+    @pytest.mark.parametrize("answer", [{0: "the broker refused it"}, Unavailable("away", "Away.")])
+    def test_is_acknowledged_once_the_broker_has_the_copy(
+        self, redelivery: Any, answer: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Tried until then: acknowledged before, it would be nowhere."""
+        monkeypatch.setattr("services.chassis.redelivery.PAUSES", (0.0, 0.0))
+        redelivery._publisher.answers = [answer]
+        message = a_message()
+
+        redelivery.later(message, a_failure(1))
+
+        assert len(redelivery._publisher.sent) == 1
         assert redelivery.queue_consumer.acknowledged == [message]
 
     def test_is_left_alone_when_its_connection_is_gone(self, redelivery: Any) -> None:
