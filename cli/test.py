@@ -1,11 +1,8 @@
 """``./oms test``: pytest over ``tests/``; the tests start and stop the servers they need themselves."""
 
 import argparse
-import os
-import subprocess
-import sys
 
-from cli.state import CHECKOUT
+from cli.handover import hand_over
 
 HELP = "run the tests on real servers of their own; arguments go to pytest"
 PASSES_ON = True
@@ -13,6 +10,4 @@ PASSES_ON = True
 
 def run(args: argparse.Namespace) -> int:
     """Pytest's exit code."""
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-m", "pytest", "--suppress-nameko-eventlet-notification", *args.rest]
-    return subprocess.run(command, check=False, cwd=CHECKOUT, env=environment).returncode
+    return hand_over("pytest", "--suppress-nameko-eventlet-notification", *args.rest)
