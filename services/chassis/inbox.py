@@ -5,6 +5,7 @@ two deliveries at once wait for each other (idempotent consumer,
 https://microservices.io/patterns/communication-style/idempotent-consumer.html).
 """
 
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -31,8 +32,8 @@ INBOX: Final = Table(
 )
 
 
-def record(session: Session, handler: str, event: Event, attempt: int) -> bool:
-    """Whether this is the first time; when it is, nobody else will be told so once the transaction commits."""
+def record(session: Session, handler: str, event: Event, attempt: int) -> datetime | None:
+    """When the transaction began, if this is the first time; nobody else will be told so once it commits."""
     row = {
         "event_id": event.event_id,
         "handler": handler,
@@ -41,8 +42,9 @@ def record(session: Session, handler: str, event: Event, attempt: int) -> bool:
         "causation_id": getattr(event, "causation_id", None),
         "attempt": attempt,
     }
-    query = insert(INBOX).values(row).on_conflict_do_nothing().returning(INBOX.c.attempt)
-    return session.execute(query).first() is not None
+    query = insert(INBOX).values(row).on_conflict_do_nothing().returning(func.now())
+    began: datetime | None = session.scalar(query)
+    return began
 
 
 def note_outcome(session: Session, handler: str, event_id: UUID, outcome: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import eventlet
 from eventlet.support.greenlets import GreenletExit
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -44,15 +45,24 @@ class Delivery(Generic[SomeEvent]):
 
 
 class Work:
-    """What happens together or not at all. ``now`` is the time it began, aware UTC, taken once."""
+    """What happens together or not at all."""
 
-    def __init__(self, session: Session, trace: Trace, delivery: Delivery[Any] | None = None) -> None:
+    def __init__(
+        self, session: Session, trace: Trace, delivery: Delivery[Any] | None = None, began: datetime | None = None
+    ) -> None:
         self.session = session
-        self.now = datetime.now(UTC)
         self.trace = trace
+        self._began = began
         self._delivery = delivery
         self._events: list[outbox.Event] = []
         self._afterwards: list[Callable[[], object]] = []
+
+    @property
+    def now(self) -> datetime:
+        """When it began, aware UTC, the same however often asked: by the database's clock, for it is everybody's."""
+        if self._began is None:
+            self._began = self.session.execute(select(func.now())).scalar_one()
+        return self._began.astimezone(UTC)
 
     def publish(self, *events: outbox.Event) -> None:
         """Let these events leave with the commit, marked with the request and the event that caused them."""
@@ -103,12 +113,13 @@ class Begin:
         """A unit of work for this delivery, or None when the handler has answered the event before."""
         event = delivery.event
         with self._open() as session:
-            if not inbox.record(session, delivery.handler, event, delivery.attempt):
+            began = inbox.record(session, delivery.handler, event, delivery.attempt)
+            if began is None:
                 INBOX_DUPLICATES.labels(delivery.handler).inc()
                 yield None
                 return
             correlation = sane_correlation_id(getattr(event, "correlation_id", None)) or self._trace.correlation_id
-            work = Work(session, Trace(correlation, delivery.traceparent, event.event_id), delivery)
+            work = Work(session, Trace(correlation, delivery.traceparent, event.event_id), delivery, began)
             yield work
             self._close(work)
 

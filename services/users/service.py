@@ -1,6 +1,5 @@
 """The entrypoints of users: accounts, logins, and which tokens are still good."""
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -138,10 +137,9 @@ class UsersService:
     @timer(setting="DENIED_RENEWAL_SECONDS")
     def renew_denials(self) -> None:
         """Renew the copy of the denied tokens, and the promise that it is complete."""
-        now = datetime.now(UTC)
         with self.begin() as work:
-            denied = TokenRepository(work.session).list_denied(now)
-        denials.renew(self.cache, denied, now)
+            denied = TokenRepository(work.session).list_denied(work.now)
+        denials.renew(self.cache, denied, work.now)
 
     def _prune_some(self) -> bool:
         with self.begin() as work:

@@ -1,13 +1,14 @@
 """What happens together, what happens afterwards, and what does not happen at all."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
+from time_machine import travel
 
 from cli.databases import drop_database, make_database, session
 from cli.servers.endpoints import with_database
@@ -233,6 +234,23 @@ class TestOnce:
         query = text("SELECT outcome, attempt FROM inbox WHERE event_id = :id")
         with engine.begin() as connection:
             assert tuple(connection.execute(query, {"id": event.event_id}).one()) == ("nothing_to_do", 3)
+
+
+class TestTime:
+    """What was written is compared by PostgreSQL, so it goes by PostgreSQL's clock."""
+
+    @pytest.mark.parametrize("hours", [2, -2])
+    def test_is_the_databases_whatever_the_process_believes(self, begin: Begin, hours: int) -> None:
+        """Also for an event; and it stands still while the work goes on."""
+        elapsed = text("SELECT extract(epoch FROM clock_timestamp() - CAST(:then AS timestamptz))")
+
+        with travel(timedelta(hours=hours)), begin() as work, begin.once(Delivery(an_event(), "l.on_x", 1)) as answer:
+            assert answer is not None
+            for each in (work, answer):
+                assert 0 <= each.session.execute(elapsed, {"then": each.now}).scalar_one() < 60
+            first = work.now
+            work.session.execute(text("SELECT pg_sleep(0.01)"))
+            assert (work.now, work.now.tzinfo) == (first, UTC)
 
 
 class TestDatabaseErrors:

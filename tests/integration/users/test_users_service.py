@@ -7,6 +7,7 @@ import eventlet
 import pytest
 from redis import Redis
 from sqlalchemy import Engine, text
+from time_machine import travel
 
 from services.chassis.errors import (
     Conflict,
@@ -221,6 +222,17 @@ class TestLogout:
             users.worker(session["token"]).logout()
 
         assert users.is_denied(session)
+
+    @pytest.mark.parametrize("hours", [2, -2])
+    def test_is_remembered_where_the_clock_is_wrong(self, users: Bench, redis: Redis, hours: int) -> None:
+        """An instance two hours off renews the copy of the denied tokens by the database's clock."""
+        session = users.register()
+        users.worker(session["token"]).logout()
+
+        with travel(timedelta(hours=hours)):
+            users.worker().renew_denials()
+
+        assert 900 < int(redis.ttl(f"denied:{users.principal(session).jti}")) <= 960
 
     def test_needs_a_token(self, users: Bench) -> None:
         """Nobody logs out a stranger."""
