@@ -146,6 +146,8 @@ class ConfirmedPublisher:
         while self._pending:
             channel.connection.drain_events(timeout=PUBLISH_SECONDS)
             self._blockade.check()
+        if self._refused:  # a channel that has met a queue without a leader may be refused for ever after
+            self.close()
         unroutable = {
             index: "no queue is bound for it"
             for index, message in enumerate(messages)

@@ -100,11 +100,14 @@ class QueueConsumer(StockQueueConsumer):
         return list(self._consumers.values())
 
     def _begin(self, consumer_cls: Any, provider: Any) -> Any:
-        consumer = consumer_cls(
-            queues=[provider.queue],
-            on_message=partial(self._deliver, provider),
-            auto_declare=getattr(provider, "declares_its_queue", False),
-        )
+        declares = getattr(provider, "declares_its_queue", False)
+        try:
+            consumer = consumer_cls(
+                queues=[provider.queue], on_message=partial(self._deliver, provider), auto_declare=declares
+            )
+        except NotFound:  # it exists on a node of the broker that is away
+            provider.choose_queue()
+            raise
         consumer.qos(prefetch_count=getattr(provider, "prefetch_count", self.prefetch_count))
         # at once: a prefetch count is that of the consumers that begin after it
         consumer.consume(no_ack=getattr(provider, "needs_no_ack", None))

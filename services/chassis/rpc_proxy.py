@@ -54,7 +54,16 @@ class ReplyListener(StockReplyListener):
         self._reply_events: WeakValueDictionary[str, Signal] = WeakValueDictionary()
 
     def setup(self) -> None:
-        """Choose the queue's name; the routing key says whose it is, so that only those asked may write to it."""
+        """Choose a queue, once for all proxies."""
+        self.choose_queue()
+        self.queue_consumer.register_provider(self)
+
+    def choose_queue(self) -> None:
+        """A queue that nobody has yet; the routing key says whose it is, so that only those asked may write to it.
+
+        It lives on one node of the broker. When that is away the broker keeps the name for when it returns, so whoever
+        cannot wait for that chooses again.
+        """
         service, unique = self.container.service_name, uuid4()
         self.routing_key = f"reply.{service}.{unique}"
         arguments = {"x-expires": REPLY_QUEUE_TTL_MS, "x-queue-type": "classic"}
@@ -65,7 +74,6 @@ class ReplyListener(StockReplyListener):
             routing_key=self.routing_key,
             queue_arguments=arguments,
         )
-        self.queue_consumer.register_provider(self)
 
     def handle_delivery(self, message: RawMessage) -> None:
         """Wake whoever waits for this answer; one that comes too late is dropped."""

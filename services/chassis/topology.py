@@ -184,7 +184,7 @@ def _queues(wiring: Wiring, delays_ms: Sequence[int]) -> Iterator[Queue]:
         gives_up = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": f"{wiring.name}.dead-letters"}
         yield Queue(each.queue, arguments=quorum | moves_safely | gives_up)
     if wiring.methods:
-        yield Queue(f"rpc-{wiring.name}", arguments={"x-queue-type": "classic"})
+        yield Queue(f"rpc-{wiring.name}", arguments=quorum)  # a classic one is gone for as long as its node
     if _consumes(wiring):
         looked_at = quorum | {"x-delivery-limit": LOOKS}
         yield Queue(f"{wiring.name}.dead-letters", arguments=looked_at)

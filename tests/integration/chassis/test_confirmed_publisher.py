@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from urllib.parse import urlsplit
 
 import pytest
 
 from cli.servers.vhosts import Vhost
 from services.chassis.broker import ConfirmedPublisher, Message
+from tests.support.lines import Line
+from tests.support.until import wait_until
 
 
 @pytest.fixture
@@ -45,3 +48,17 @@ class TestPublish:
         refused = publisher.publish([a_message("narrow")] * 3)
 
         assert refused == {1: "the broker refused it", 2: "the broker refused it"}
+
+    def test_begins_anew_after_a_refusal(self, vhost: Vhost) -> None:
+        """RabbitMQ 3.10 refuses a channel everything once it has met a queue that was just choosing its leader."""
+        make_queue(vhost, "wide")
+        make_queue(vhost, "narrow", **{"x-max-length": 1, "x-overflow": "reject-publish"})
+
+        line = Line(urlsplit(vhost.amqp_url).port or 0)
+        with line, closing(ConfirmedPublisher({"AMQP_URI": line.url(vhost.amqp_url)})) as publisher:
+            publisher.publish([a_message("wide")])
+            assert line.open_connections == 1
+            publisher.publish([a_message("narrow")] * 2)
+            wait_until(lambda: line.open_connections == 0)
+
+            assert publisher.publish([a_message("wide")]) == {}

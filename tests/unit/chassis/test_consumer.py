@@ -4,8 +4,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from amqp.exceptions import NotFound
 
 from services.chassis.consumer import QueueConsumer
+from services.chassis.rpc_proxy import ReplyListener
 
 
 class TestQueueConsumer:
@@ -29,3 +31,20 @@ class TestQueueConsumer:
         consumer.run()
 
         assert waits == [seconds]
+
+    def test_takes_another_queue_for_answers_when_the_brokers_node_that_has_it_is_away(self) -> None:
+        """RabbitMQ keeps the name for the day that node returns, and refuses it until then."""
+        consumer, listener = QueueConsumer(), ReplyListener()
+        listener.container = SimpleNamespace(service_name="orders")
+        listener.queue_consumer = consumer
+        listener.setup()
+        before = listener.queue.name
+
+        def refuse(**_: Any) -> None:
+            raise NotFound
+
+        with pytest.raises(NotFound):
+            consumer.get_consumers(refuse, SimpleNamespace(connection=None))
+
+        assert listener.queue.name != before
+        assert listener.queue.name.rpartition("orders-")[2] == listener.routing_key.rpartition(".")[2]

@@ -79,6 +79,10 @@ class TestTopology:
             },
         )
 
+    def test_every_queue_outlives_a_node_of_the_broker(self) -> None:
+        """Also those for calls: a classic one exists for nobody while its node is dead."""
+        assert {queue.arguments["x-queue-type"] for queue in TOPOLOGY.queues} == {"quorum"}
+
     def test_a_retry_leads_back_to_the_queue_it_came_from(self) -> None:
         """A fanout by delay, a direct exchange by queue name."""
         assert QUEUES["listener.retry.300"].arguments["x-message-ttl"] == 300
