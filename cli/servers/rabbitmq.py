@@ -68,6 +68,11 @@ class RabbitMQ:
         )
 
     @property
+    def node_name(self) -> str:
+        """The name by which Erlang knows this broker; its files belong to that name."""
+        return f"oms-{hashlib.sha256(str(self.home).encode()).hexdigest()[:8]}@localhost"
+
+    @property
     def password(self) -> str:
         """The administrator's password."""
         return secret(self.secrets, self.name)
@@ -119,7 +124,6 @@ class RabbitMQ:
 
     def environment(self, found: Installation) -> dict[str, str]:
         """The environment of every program of this broker."""
-        node = hashlib.sha256(str(self.home).encode()).hexdigest()[:8]
         libraries = {"LD_LIBRARY_PATH": found.libraries} if found.libraries else {}
         return libraries | {
             "PATH": f"{found.erlang}:{os.environ.get('PATH', os.defpath)}",
@@ -130,7 +134,7 @@ class RabbitMQ:
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_CRASH_DUMP_SECONDS": "0",
             "RUNNING_UNDER_SYSTEMD": "true",  # the start script becomes the broker instead of waiting beside it
-            "RABBITMQ_NODENAME": f"oms-{node}@localhost",
+            "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_DIST_PORT": str(self.ports.take(self.DISTRIBUTION)),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_SCHEDULER_BIND_TYPE": "u",  # several brokers may share the processors

@@ -160,6 +160,10 @@ class Line:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def connect(self, end: socket.socket) -> None:
+        """Connect this end of a new connection to the server."""
+        await self._loop.sock_connect(end, self.server)
+
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Wait until a change of the fault makes it so."""
         if not is_so():
@@ -207,7 +211,7 @@ class _Connection:
         if self.line.fault.resets:
             raise ConnectionResetError
         await self._passable(UP)
-        await asyncio.get_running_loop().sock_connect(self.server, self.line.server)
+        await self.line.connect(self.server)
 
     def _way(self, direction: str) -> Way:
         way: Way = getattr(self.own_fault or self.line.fault, direction)
