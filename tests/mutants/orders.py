@@ -98,7 +98,7 @@ MUTANTS: Final = (
         name="idempotency-outside-the-transaction",
         mistake="The order is committed first, and then the answer under its key.",
         cost="A process that dies between the two has placed an order that the next try places again.",
-        killer=f"{KEYS}::test_is_in_use_until_the_first_request_has_committed",
+        killer=f"{KEYS}::test_holds_when_the_process_dies_with_the_order",
         edits=(
             Edit(
                 SERVICE,
@@ -124,7 +124,7 @@ MUTANTS: Final = (
             Edit(
                 PRICING,
                 "_line(products[line.product_id], line.quantity) for",
-                "_line(products[line.product_id], line.quantity, *line.guards) for",
+                "_line(products[line.product_id], line.quantity, min(line.guards, default=-1)) for",
             ),
             Edit(
                 PRICING,

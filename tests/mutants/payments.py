@@ -11,6 +11,8 @@ REPOSITORY: Final = "services/payments/repository.py"
 SAGA: Final = "tests/integration/payments/test_payments_saga.py"
 WORKER: Final = "tests/integration/payments/test_payments_worker.py"
 
+AGAIN: Final = ' + (f":{self.number}" if self.number > 1 else "")'
+
 MUTANTS: Final = (
     Mutant(
         name="no-tombstone-in-payments",
@@ -38,17 +40,17 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="charge-not-idempotent",
-        mistake="Each attempt to charge has a key of its own.",
+        mistake="Each further attempt to charge has a key of its own.",
         cost="An attempt whose answer was lost is paid by the customer once more.",
         killer=f"{WORKER}::TestCrashes::test_between_charge_and_record_the_charge_is_found_again",
-        edits=(Edit(MODELS, "else str(self.order_id)\n", 'else f"{self.order_id}:{self.number}"\n'),),
+        edits=(Edit(MODELS, "else str(self.order_id)\n", f"else str(self.order_id){AGAIN}\n"),),
     ),
     Mutant(
         name="refund-not-idempotent",
-        mistake="Each attempt to refund has a key of its own.",
+        mistake="Each further attempt to refund has a key of its own.",
         cost="A refund whose answer was lost is made twice, or refused for ever.",
         killer=f"{WORKER}::TestCrashes::test_between_refund_and_record_the_refund_is_found_again",
-        edits=(Edit(MODELS, 'f"{self.order_id}:refund"', 'f"{self.order_id}:refund:{self.number}"'),),
+        edits=(Edit(MODELS, 'f"{self.order_id}:refund"', f'f"{{self.order_id}}:refund"{AGAIN}'),),
     ),
     Mutant(
         name="refund-beyond-the-charge",

@@ -1,23 +1,19 @@
 """What happens together, what happens afterwards, and what does not happen at all."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 from time_machine import travel
 
-from cli.databases import drop_database, make_database, session
-from cli.servers.endpoints import with_database
 from services.chassis.errors import Conflict, Unavailable
 from services.chassis.relay import OutboxRelay
 from services.chassis.tracing import Trace
 from services.chassis.work import Begin, Delivery, Work
+from tests.integration.chassis.conftest import a_thing
 from tests.support.stage import Seen, ThingHappenedEvent
-from tests.support.theatre import make_tables
 
 
 class Relay(OutboxRelay):
@@ -30,20 +26,11 @@ class Relay(OutboxRelay):
         self.woken += 1
 
 
-@pytest.fixture(scope="module")
-def engine(postgres_url: str) -> Iterator[Engine]:
-    """A database with an outbox, an inbox and what was seen."""
-    name = f"work_{uuid4().hex[:8]}"
-    with session(postgres_url) as cursor:
-        make_database(cursor, name, "postgres")
-    engine = create_engine(with_database(postgres_url, name))
-    make_tables(engine)
+@pytest.fixture(scope="module", autouse=True)
+def _late(engine: Engine) -> None:
+    """A rule that is checked at the commit."""
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE late (x int UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
-    yield engine
-    engine.dispose()
-    with session(postgres_url) as cursor:
-        drop_database(cursor, name)
 
 
 @pytest.fixture
@@ -56,11 +43,6 @@ def relay() -> Relay:
 def begin(engine: Engine, relay: Relay) -> Begin:
     """Opens units of work for a request named ``request``."""
     return Begin(sessionmaker(engine, expire_on_commit=False), relay, Trace("request"))
-
-
-def an_event(what: str = "x") -> ThingHappenedEvent:
-    """Something that happened just now."""
-    return ThingHappenedEvent(occurred_at=datetime.now(UTC), what=what)
 
 
 def count(engine: Engine, table: str, event: ThingHappenedEvent) -> int:
@@ -80,7 +62,7 @@ class TestBegin:
 
     def test_commits_change_and_event_together(self, begin: Begin, engine: Engine, relay: Relay) -> None:
         """And wakes the relay."""
-        event = an_event()
+        event = a_thing()
 
         with begin() as work:
             see(work, event)
@@ -91,7 +73,7 @@ class TestBegin:
 
     def test_marks_events_with_the_request(self, begin: Begin, engine: Engine) -> None:
         """In the row and in the payload."""
-        event = an_event()
+        event = a_thing()
 
         with begin() as work:
             work.publish(event)
@@ -102,7 +84,7 @@ class TestBegin:
 
     def test_rolls_both_back(self, begin: Begin, engine: Engine, relay: Relay) -> None:
         """The error passes as it is."""
-        event = an_event()
+        event = a_thing()
 
         def fail() -> None:
             with begin() as work:
@@ -128,7 +110,7 @@ class TestAfterCommit:
 
     def test_runs_once_the_commit_has_succeeded(self, begin: Begin, engine: Engine) -> None:
         """In order; others see the change by then."""
-        event, found = an_event(), list[object]()
+        event, found = a_thing(), list[object]()
 
         with begin() as work:
             see(work, event)
@@ -172,7 +154,7 @@ class TestOnce:
 
     def test_opens_the_first_time_only(self, begin: Begin, engine: Engine) -> None:
         """The second time there is nothing to do."""
-        event = an_event()
+        event = a_thing()
         delivery = Delivery(event, "listener.on_x", 1)
 
         with begin.once(delivery) as first:
@@ -185,7 +167,7 @@ class TestOnce:
 
     def test_each_handler_has_its_own_first_time(self, begin: Begin) -> None:
         """They do not know of each other."""
-        event = an_event()
+        event = a_thing()
 
         with (
             begin.once(Delivery(event, "listener.on_x", 1)) as one,
@@ -196,7 +178,7 @@ class TestOnce:
 
     def test_a_failure_was_no_first_time(self, begin: Begin) -> None:
         """The inbox row went with the rest."""
-        delivery = Delivery(an_event(), "listener.on_x", 1)
+        delivery = Delivery(a_thing(), "listener.on_x", 1)
 
         with pytest.raises(Conflict), begin.once(delivery):
             raise Conflict("no", "No.")
@@ -207,7 +189,7 @@ class TestOnce:
     def test_what_it_publishes_names_its_cause(self, begin: Begin, engine: Engine) -> None:
         """The event that was delivered, and its request when that is sane."""
         cause = ThingHappenedEvent(occurred_at=datetime.now(UTC), what="x", correlation_id="first-request")
-        effect, wild = an_event(), an_event()
+        effect, wild = a_thing(), a_thing()
 
         with begin.once(Delivery(cause, "listener.on_x", 1)) as work:
             assert work is not None
@@ -225,7 +207,7 @@ class TestOnce:
 
     def test_its_outcome_can_be_noted(self, begin: Begin, engine: Engine) -> None:
         """For the order's journey."""
-        event = an_event()
+        event = a_thing()
 
         with begin.once(Delivery(event, "listener.on_x", 3)) as work:
             assert work is not None
@@ -244,7 +226,7 @@ class TestTime:
         """Also for an event; and it stands still while the work goes on."""
         elapsed = text("SELECT extract(epoch FROM clock_timestamp() - CAST(:then AS timestamptz))")
 
-        with travel(timedelta(hours=hours)), begin() as work, begin.once(Delivery(an_event(), "l.on_x", 1)) as answer:
+        with travel(timedelta(hours=hours)), begin() as work, begin.once(Delivery(a_thing(), "l.on_x", 1)) as answer:
             assert answer is not None
             for each in (work, answer):
                 assert 0 <= each.session.execute(elapsed, {"then": each.now}).scalar_one() < 60
@@ -262,7 +244,7 @@ class TestDatabaseErrors:
         def wait_for_it() -> None:
             with begin() as work:
                 work.session.execute(text("SET LOCAL lock_timeout = '100ms'"))
-                see(work, an_event())
+                see(work, a_thing())
 
         with engine.begin() as holder:
             holder.execute(text("LOCK TABLE seen"))

@@ -18,6 +18,7 @@ from services.orders.service import FEW
 from services.orders.tables import IdempotencyKey
 from services.orders.transitions import OrderStatus
 from tests.integration.orders.stage import Stage
+from tests.property.crashes import Crash, Fuse, Killed
 from tests.support.fakes import a_caller
 from tests.unit.orders.builders import (
     LATER,
@@ -184,6 +185,17 @@ class TestIdempotency:
 
         assert not self.place(stage, customer, a_body(product.product_id))["replayed"]
         assert self.place(stage, customer, a_body(product.product_id))["replayed"]
+
+    def test_holds_when_the_process_dies_with_the_order(self, stage: Stage, customer: Principal) -> None:
+        """Nobody got the answer, which was kept with the order: whoever asks again gets it."""
+        body, fuse = a_body(stage.stock().product_id), Fuse(stage.sessions)
+        fuse.arm(Crash.AFTER, commits=2)  # the first is that of looking into the catalogue
+        with pytest.raises(Killed):
+            self.place(stage, customer, body)
+        fuse.disarm()
+
+        assert self.place(stage, customer, body)["replayed"]
+        assert count(stage, Order) == 1
 
     def test_sent_by_many_at_once_places_one_order(self, stage: Stage, customer: Principal) -> None:
         """Each of the others is told to wait or gets the first answer."""
