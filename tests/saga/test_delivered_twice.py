@@ -1,4 +1,3 @@
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -8,27 +7,9 @@ import pytest
 from cli.doctor_reading import WITH_EVENTS
 from tests.support.client import Client
 from tests.support.cluster import Cluster
+from tests.support.evidence import fingerprints, messages
 from tests.support.operator import Operator
 from tests.support.rest import come_to_rest, eventually
-
-TABLES = "SELECT schemaname || '.' || relname AS name FROM pg_stat_user_tables ORDER BY 1"
-
-
-def fingerprints(cluster: Cluster) -> dict[str, str]:
-    """Every table of every database, and every message in the mailbox, as it is now."""
-    found = {}
-    for service in (*WITH_EVENTS, "users"):
-        for table in cluster.rows(service, TABLES):
-            rows = cluster.rows(service, f"SELECT t::text AS row FROM {table['name']} AS t ORDER BY 1")  # noqa: S608 - names of our own tables
-            content = "\n".join(row["row"] for row in rows)
-            found[f"{service}: {table['name']}"] = hashlib.sha256(content.encode()).hexdigest()
-    return found | messages(cluster)
-
-
-def messages(cluster: Cluster) -> dict[str, str]:
-    """Every e-mail and SMS as it was sent."""
-    files = [file for channel in ("email", "sms") for file in (cluster.mailbox / channel).iterdir()]
-    return {f"mailbox: {file.name}": f"{file.stat().st_mtime_ns} {file.read_bytes()!r}" for file in files}
 
 
 @pytest.fixture(scope="module")

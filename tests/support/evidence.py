@@ -1,10 +1,14 @@
 """What a cluster's databases and mailbox hold about one order."""
 
+import hashlib
 from pathlib import Path
 
+from cli.doctor_reading import WITH_EVENTS
 from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.rest import eventually
+
+_TABLES = "SELECT schemaname || '.' || relname AS name FROM pg_stat_user_tables ORDER BY 1"
 
 
 def mails(cluster: Cluster, order_id: str) -> list[str]:
@@ -41,3 +45,20 @@ def is_sold_once(cluster: Cluster, admin: Client, product: str, order_id: str) -
     assert movements_of(cluster, order_id) == [("reserved", 1)]
     assert charge_of(cluster, order_id) == ["charged"]
     until_mails(cluster, order_id, "confirmation", "receipt")
+
+
+def fingerprints(cluster: Cluster) -> dict[str, str]:
+    """Every table of every database, and every message in the mailbox, as it is now."""
+    found = {}
+    for service in (*WITH_EVENTS, "users"):
+        for table in cluster.rows(service, _TABLES):
+            rows = cluster.rows(service, f"SELECT t::text AS row FROM {table['name']} AS t ORDER BY 1")  # noqa: S608 - names of our own tables
+            content = "\n".join(row["row"] for row in rows)
+            found[f"{service}: {table['name']}"] = hashlib.sha256(content.encode()).hexdigest()
+    return found | messages(cluster)
+
+
+def messages(cluster: Cluster) -> dict[str, str]:
+    """Every e-mail and SMS as it was sent."""
+    files = [file for channel in ("email", "sms") for file in (cluster.mailbox / channel).iterdir()]
+    return {f"mailbox: {file.name}": f"{file.stat().st_mtime_ns} {file.read_bytes()!r}" for file in files}

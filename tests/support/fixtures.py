@@ -15,6 +15,7 @@ from cli.databases import drop_database, make_database, session
 from cli.doctor import examine, subscriptions
 from cli.doctor_broker import NO_LETTERS
 from cli.doctor_places import MAILBOX, places_of
+from cli.doctor_report import Report
 from cli.servers.endpoints import Endpoints, with_database
 from cli.servers.programs import wait_until
 from cli.servers.vhosts import Vhosts
@@ -112,8 +113,12 @@ def check_at_rest(cluster: Cluster, operator: Operator, seconds: float = 45) -> 
 
 def wrongs(cluster: Cluster, operator: Operator) -> list[str]:
     """Whatever the doctor finds wrong now; what was given up may have been meant to be."""
+    report = examined(cluster, operator)
+    return [finding.text for finding in report.findings() if finding.check != NO_LETTERS.name]
+
+
+def examined(cluster: Cluster, operator: Operator) -> Report:
+    """What the doctor says of the cluster now, taking everything for quiet."""
     management_url = cluster.place.vhost.management.url
     places = places_of(cluster.place.database_urls, operator.amqp_url, management_url, {MAILBOX: str(cluster.mailbox)})
-    wanted = derive(service_classes(), cluster.delays_ms)
-    report = examine(places, wanted, subscriptions(), quiet_seconds=0)
-    return [finding.text for finding in report.findings() if finding.check != NO_LETTERS.name]
+    return examine(places, derive(service_classes(), cluster.delays_ms), subscriptions(), quiet_seconds=0)

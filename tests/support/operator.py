@@ -17,6 +17,7 @@ from services.chassis.topology import Subscription
 from tests.support.cluster import BROKER_PASSWORD, Cluster
 
 FAILED_AT = "x-oms-failed-at"
+LAST_PLACES = (".dead-letters", ".discarded")
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,14 @@ class Operator:
             self.broker.delete("queues", self.vhost, f"{service}.dead-letters", "contents")
 
     def waiting(self) -> dict[str, int]:
-        """How many messages wait in each queue but the dead letters; those at a consumer are not counted.
+        """How many messages wait in each queue but the dead and the discarded; those at a consumer are not counted.
 
         Asked over AMQP: what the management API says of a quorum queue may be five seconds old.
         """
         with Connection(self.cluster.place.vhost.amqp_url) as connection:
             channel = connection.channel()
             counts = {queue: channel.queue_declare(queue, passive=True).message_count for queue in self.cluster.queues}
-        return {queue: count for queue, count in counts.items() if count and not queue.endswith(".dead-letters")}
+        return {queue: count for queue, count in counts.items() if count and not queue.endswith(LAST_PLACES)}
 
     @contextmanager
     def cut(self, subscription: Subscription) -> Iterator[None]:
