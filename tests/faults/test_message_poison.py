@@ -81,9 +81,8 @@ def poisoned(
         for dose in sent:
             send(channel, dose.to, dose.body, **dose.properties)
     good = Counter(f"{dose.to.service}.{dose.to.method}" for dose in sent if not dose.poison.reason)
-    bad = sum(1 for dose in sent if dose.poison.reason)
     eventually(lambda: handled(cluster) >= answered + good, "the good ones are answered", PATIENCE_SECONDS)
-    found = eventually(lambda: (them := letters.of())[bad - 1 :] and them, "the bad ones given up", PATIENCE_SECONDS)
+    found = letters.wait_for(*(dose.id for dose in sent if dose.poison.reason))
 
     customer.wait_for(customer.place(admin.add_product(stock=1)), "Confirmed", 60)
     come_to_rest(cluster, operator, PATIENCE_SECONDS)
@@ -91,7 +90,7 @@ def poisoned(
     operator.purge_dead_letters()
     grown = {name: peak - taken[name] for name, peak in peaks(cluster).items()}
     inboxes = {(name, row["id"]) for name in WITH_INBOX for row in cluster.rows(name, ANSWERED)}
-    return Poisoned(sent, {letter.message_id: letter for letter in found}, inboxes, folder / "mark", grown)
+    return Poisoned(sent, found, inboxes, folder / "mark", grown)
 
 
 class TestPoison:
@@ -162,7 +161,7 @@ class TestCalls:
         """Whatever comes to those who wait for answers."""
         keys = [each["routing_key"] for each in operator.broker.get("bindings", operator.vhost)]
         listening = [key for key in keys if key.startswith("reply.")]
-        assert len(listening) == sum(bool(read_wiring(each).calls) for each in service_classes())
+        assert len(listening) >= sum(bool(read_wiring(each).calls) for each in service_classes())
 
         with opened(operator) as channel:
             for key in listening:
