@@ -26,7 +26,7 @@ SMOKE = {
     (Signal.KILL, "orders.on_payment_processed", Point.AFTER_COMMIT),
     (Signal.KILL, "charge", Point.AFTER_PROCESSOR),
     (Signal.KILL, "refund", Point.AFTER_PROCESSOR),
-    (Signal.KILL, "notifications.on_order_confirmed", Point.MESSAGE_SENT),
+    (Signal.KILL, "notifications.on_order_confirmed", Point.MESSAGE_RECORDED),
     (Signal.KILL, "gateway.place_order", Point.RPC_SENT),
     (Signal.KILL, "OrderCreatedEvent", Point.PUBLISHED),
     (Signal.TERM, "payments.on_order_cancelled", Point.BEFORE_COMMIT),
