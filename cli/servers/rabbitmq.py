@@ -114,6 +114,7 @@ class RabbitMQ:
             "auth_mechanisms.1 = PLAIN",
             "auth_mechanisms.2 = AMQPLAIN",
             "disk_free_limit.absolute = 200MB",
+            f"raft.wal_max_size_bytes = {64 * 2**20}",  # what quorum queues keep in memory; usually eight times as much
             "log.console = true",
             "log.console.level = info",
             "log.file = false",
