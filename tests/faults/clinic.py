@@ -16,7 +16,7 @@ from tests.faults.crowd import make_crowd
 from tests.support.client import Client
 from tests.support.cluster import BROKER_PASSWORD, Cluster
 from tests.support.operator import Operator
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 HEALED_SECONDS: Final = 90.0
 PATIENT: Final = {"SETTLEMENT_FIRST_SECONDS": "3600"}

@@ -13,7 +13,7 @@ import requests
 from services.chassis.auth import Principal, issue_token
 from tests.support.client import Client
 from tests.support.cluster import JWT_SECRET, Cluster
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 TOKENS: Final = {"JWT_ISSUER": "oms", "JWT_AUDIENCE": "oms-api", "JWT_SECRET": JWT_SECRET}
 TOKEN_LIFE: Final = timedelta(minutes=15)

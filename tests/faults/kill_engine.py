@@ -19,7 +19,7 @@ from tests.faults.kill_walk import PATIENCE_SECONDS, Lane, Walk, new_lane
 from tests.faults.stops import VARIABLE, Hit, Point, Signal, Stops
 from tests.support.client import Client
 from tests.support.cluster import Cluster, instance_names
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 RUNNER: Final = (sys.executable, "-W", "ignore", "-m", "tests.faults.runner")
 SETTINGS: Final[Mapping[str, str]] = {"HEARTBEAT": "2", "PRUNE_SECONDS": "0.5", "DENIED_RENEWAL_SECONDS": "1"}
@@ -172,19 +172,18 @@ class KillEngine:
         telling = self._tell(case, lane, tag)
         hit = self._hit(case, tag)
         try:
-            wait_until(lambda: hit.is_frozen)
+            eventually(lambda: hit.is_frozen)
             frozen_at = time.monotonic()
             done, _ = wait(telling, timeout=case.seconds or THAWED_AFTER_SECONDS)
             verdict.figures["done while frozen"] = len(done) == len(telling)
-            wait_until(lambda: time.monotonic() - frozen_at >= case.seconds, case.seconds + 1)
+            eventually(lambda: time.monotonic() - frozen_at >= case.seconds, seconds=case.seconds + 1)
         finally:
             hit.thaw()
         verdict.orders = [each.result() for each in telling]
-        wait_until(lambda: not hit.is_frozen)
+        eventually(lambda: not hit.is_frozen)
 
     def _hit(self, case: Case, tag: str) -> Hit:
         """Who was stopped, at the very point."""
-        hit = wait_until(lambda: self.stops.hit(tag), PATIENCE_SECONDS)
-        assert hit is not None
+        hit = eventually(lambda: self.stops.hit(tag), seconds=PATIENCE_SECONDS)
         assert hit.wish == case.wish
         return hit

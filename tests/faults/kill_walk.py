@@ -14,7 +14,7 @@ import requests
 
 from tests.support.client import Client, Json
 from tests.support.cluster import Cluster
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 PATIENCE_SECONDS: Final = 60.0
 """How long anything may take, with processes dying and coming back on a busy machine."""
@@ -173,7 +173,7 @@ class Walk:
                     return document
             return None
 
-        return wait_until(answered, PATIENCE_SECONDS) or {}
+        return eventually(answered, seconds=PATIENCE_SECONDS) or {}
 
     def gateways(self) -> list[str]:
         """The URLs of all gateways that were started, in an order of this walk's own."""
@@ -227,7 +227,7 @@ class Walk:
 
     @staticmethod
     def _until(condition: Callable[[], bool]) -> None:
-        wait_until(condition, PATIENCE_SECONDS)
+        eventually(condition, seconds=PATIENCE_SECONDS)
 
 
 def new_lane(cluster: Cluster, admin: Client) -> Lane:

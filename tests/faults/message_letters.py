@@ -17,7 +17,7 @@ from tests.faults.message_detour import opened
 from tests.faults.message_stories import LISTENING, WITH_INBOX
 from tests.support.cluster import Cluster
 from tests.support.operator import Operator
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 MOST: Final = 10_000
 PATIENCE_SECONDS: Final = 120.0

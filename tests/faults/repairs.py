@@ -11,7 +11,7 @@ from kombu.connection import Connection
 from services.chassis.letter import DELIVERY_LIMIT
 from tests.faults.clinic import Clinic
 from tests.faults.repair_table import LETTERS, UNHEARD, story
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 # --- events that somebody did not hear
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 VARIABLE: Final = "OMS_TEST_STOPS"
 """The environment variable with the folder of the wishes."""
@@ -121,7 +121,7 @@ class Stops:
     def wait_end(self, pid: int, seconds: float) -> int:
         """With which code the process ended; a signal's number is negative."""
         file = self.folder / "ended" / str(pid)
-        return int(wait_until(lambda: file.exists() and file.read_text(), seconds))
+        return int(eventually(lambda: file.read_text() if file.exists() else "", seconds=seconds))
 
     def unexplained(self) -> set[str]:
         """The processes that ended although nobody stopped them."""

@@ -29,7 +29,7 @@ from tests.support.client import Client, a_wish
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, SHORT, Cluster
 from tests.support.fixtures import check_at_rest
 from tests.support.operator import Operator, counts
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 pytestmark = pytest.mark.long
 

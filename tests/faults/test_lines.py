@@ -14,7 +14,7 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.lines import BLACK_HOLE, LATE, RESET, SILENT_DOWN, SILENT_UP, TRICKLE, Fault, Way
 from tests.support.operator import Operator
-from tests.support.rest import eventually
+from tests.support.until import eventually
 from tests.support.wiring import CLEAN_GATEWAY, SERVERS, VALKEY, Wiring, uses, wired
 
 GATEWAY = "gateway"

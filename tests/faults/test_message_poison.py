@@ -27,7 +27,8 @@ from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, movements_of, refunds_of
 from tests.support.fixtures import examined
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 PATIENCE_SECONDS = 120.0
 ANSWERED = "SELECT event_id::text AS id FROM inbox"

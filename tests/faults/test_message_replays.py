@@ -20,7 +20,8 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, movements_of, until_mails
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually, under_way
+from tests.support.rest import come_to_rest, under_way
+from tests.support.until import eventually
 
 PATIENCE_SECONDS = 120.0
 LONG_PATIENCE_SECONDS = 900.0

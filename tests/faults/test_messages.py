@@ -28,7 +28,8 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, fingerprints, mails, movements_of, refunds_of, until_mails
 from tests.support.operator import Operator, counts
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 PATIENCE_SECONDS = 120.0
 BACKLOG_SECONDS = 1_200.0

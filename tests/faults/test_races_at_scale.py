@@ -28,7 +28,8 @@ from tests.support.client import Client, a_wish
 from tests.support.cluster import Cluster
 from tests.support.evidence import until_mails
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 CENTS = 2100
 AT_ONCE = 8

@@ -23,7 +23,7 @@ from tests.support.client import Client, a_wish
 from tests.support.cluster import Cluster
 from tests.support.evidence import mails
 from tests.support.operator import Operator
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 DATABASES = ("users", "orders", "inventory", "payments")
 MOST_ORDERS = 400

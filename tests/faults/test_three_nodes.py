@@ -27,8 +27,8 @@ from tests.faults.trial import Watch, processes
 from tests.support.client import Client, a_wish
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 from tests.support.fixtures import made_place
-from tests.support.rest import eventually
 from tests.support.three_nodes import SIZE, ThreeNodes
+from tests.support.until import eventually
 
 RATE: Final = 3.0
 RESUME_SECONDS: Final = 15.0

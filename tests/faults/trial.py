@@ -16,7 +16,8 @@ from tests.support.client import PASSWORD, Client, a_wish
 from tests.support.cluster import Cluster
 from tests.support.evidence import mails
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 ANSWER_SECONDS: Final = 6.0
 """All calls of one request together have five; when they end in silence the broker is asked for half a second more."""

@@ -15,7 +15,7 @@ from cli.servers.ports import answers
 from cli.servers.programs import Child, Program
 from cli.state import State
 from cli.supervision import Process, Supervisor
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 AROUND = Surroundings(Endpoints(amqp_url="amqp://a:b@127.0.0.1:1/oms"), {"orders": "postgresql+psycopg2://o:p@h/d"})
 SERVICE = """
@@ -95,12 +95,12 @@ class TestPort:
         taken = int(read_environment(stand.state, "orders")["HTTP_PORT"])
         other = Child(stand.program("orders"), tmp_path / "other.log")
         try:
-            wait_until(lambda: answers(taken), 60)
+            eventually(lambda: answers(taken), seconds=60)
             stand.supervisor.add(stand.program("orders"))
             stand.supervisor.start("orders")
 
             answer = stand.readiness("orders", AROUND)
-            wait_until(lambda: stand.readiness("orders", AROUND).ready, 60)
+            eventually(lambda: stand.readiness("orders", AROUND).ready, seconds=60)
         finally:
             other.stop()
 

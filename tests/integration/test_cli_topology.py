@@ -12,7 +12,7 @@ from cli.servers.vhosts import Vhost
 from cli.topology import apply, wanted
 from cli.trouble import Trouble
 from services.chassis.topology import Binding, Exchange, Queue, TopicPermission, Topology, User
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 QUORUM = {"x-queue-type": "quorum"}
 
@@ -94,11 +94,11 @@ class TestApply:
         with Connection(vhost.amqp_url) as connection:
             connection.Producer().publish("{}", exchange="", routing_key="full")
             connection.default_channel.basic_consume("read", callback=print)
-            wait_until(lambda: figures(vhost) == {"empty": (0, 0), "full": (1, 0), "read": (0, 1)}, 60)
+            eventually(lambda: figures(vhost) == {"empty": (0, 0), "full": (1, 0), "read": (0, 1)}, seconds=60)
             with pytest.raises(Trouble) as trouble:
                 apply(new, vhost.management, vhost.name, {"test-a": "p"}, replace_empty=True)
             connection.Producer().publish("{}", exchange="a.events", routing_key="Happened")
-            wait_until(lambda: [waiting(vhost.amqp_url, queue) for queue in ("full", "empty")] == [2, 1])
+            eventually(lambda: [waiting(vhost.amqp_url, queue) for queue in ("full", "empty")] == [2, 1])
 
         found = {
             queue["name"]: queue["arguments"]["x-delivery-limit"] for queue in vhost.broker.get("queues", vhost.name)
@@ -111,10 +111,10 @@ class TestApply:
         """They are seconds old; nothing is deleted on their word alone."""
         monkeypatch.setattr(topology_changes, "FIGURES_SECONDS", 0)
         apply(a_topology(), vhost.management, vhost.name, {"test-a": "p"})
-        wait_until(lambda: figures(vhost)["evt"] == (0, 0), 60)
+        eventually(lambda: figures(vhost)["evt"] == (0, 0), seconds=60)
         with Connection(vhost.amqp_url) as connection:
             connection.Producer().publish("{}", exchange="a.events", routing_key="Happened")
-        wait_until(lambda: waiting(vhost.amqp_url, "evt") == 1)
+        eventually(lambda: waiting(vhost.amqp_url, "evt") == 1)
 
         with pytest.raises(Trouble, match="not replaced: "):
             apply(a_topology(limit=6), vhost.management, vhost.name, {"test-a": "p"}, replace_empty=True)

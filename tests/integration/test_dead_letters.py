@@ -16,7 +16,7 @@ from cli.trouble import Trouble
 from services.chassis import wire
 from services.chassis.letter import HISTORY, DeadLetter
 from tests.support.letters import HANDLER, LETTERS, QUEUE, Bench
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 
 @pytest.fixture
@@ -92,10 +92,10 @@ class TestList:
             channel.basic_publish(
                 Message(b"{}", message_id="m", delivery_mode=2), "orders.events", "OrderCancelledEvent"
             )
-            message = wait_until(lambda: channel.basic_get(QUEUE))
+            message = eventually(lambda: channel.basic_get(QUEUE))
             channel.basic_reject(message.delivery_tag, requeue=False)
 
-            (letter,) = wait_until(bench.letters)
+            (letter,) = eventually(bench.letters)
 
         assert (letter.handler, letter.event, letter.queue) == (HANDLER, "OrderCancelledEvent", QUEUE)
         assert letter.reason.startswith("given up by the broker: rejected")
@@ -145,7 +145,7 @@ class TestReplay:
 
         assert bench.oms("replay", letter.id) == 0
 
-        message = wait_until(lambda: bench.take(QUEUE))
+        message = eventually(lambda: bench.take(QUEUE))
         headers = message.properties["application_headers"]
         assert wire.decode(message.body) == wire.decode(letter.body)
         assert message.properties["message_id"] == letter.message_id
@@ -255,7 +255,7 @@ class TestRestart:
 
         restarted()
 
-        assert wait_until(lambda: quietly(bench.letters), 30)
+        assert eventually(lambda: quietly(bench.letters), seconds=30)
         assert [letter.id for letter in bench.letters()] == before
 
 

@@ -21,7 +21,7 @@ from tests.support.calls import Calls
 from tests.support.cluster import BROKER_PASSWORD, JWT_SECRET, Cluster, Place
 from tests.support.operator import Operator, counts
 from tests.support.shop import OWNERS
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +118,10 @@ class TestReplay:
         """It failed five times, then once more with its history, then it works."""
         with desk.broken():
             order_id = desk.cancel()
-            (first,) = wait_until(desk.items, 20)
+            (first,) = eventually(desk.items, seconds=20)
             assert (first["orderId"], first["attempts"], first["replays"]) == (order_id, 5, 0)
             assert desk.get("replay_dead_letter", first["id"]) == {"replayed": first["id"]}
-            (second,) = wait_until(lambda: [each for each in desk.items() if each["id"] != first["id"]], 20)
+            (second,) = eventually(lambda: [each for each in desk.items() if each["id"] != first["id"]], seconds=20)
 
         shown = desk.get("show_dead_letter", second["id"])
         assert (shown["replays"], shown["attempts"]) == (1, 5)
@@ -131,24 +131,24 @@ class TestReplay:
         desk.get("replay_dead_letter", second["id"])
 
         query = "SELECT status FROM payments WHERE order_id = %s"
-        assert wait_until(lambda: cluster.rows("payments", query, order_id)) == [{"status": "voided"}]
+        assert eventually(lambda: cluster.rows("payments", query, order_id)) == [{"status": "voided"}]
         assert desk.items() == []
 
     def test_may_be_repeated(self, desk: Desk, cluster: Cluster) -> None:
         """A letter that was answered meanwhile changes nothing."""
         with desk.broken():
             order_id = desk.cancel()
-            (letter,) = wait_until(desk.items, 20)
+            (letter,) = eventually(desk.items, seconds=20)
         body = desk.operator.dead_letters()[0].body
         desk.operator.dispatch("orders", "OrderCancelledEvent", wire.decode(body))
         query = "SELECT event_id FROM outbox WHERE order_id = %s"
-        wait_until(lambda: cluster.rows("payments", query, order_id))
+        eventually(lambda: cluster.rows("payments", query, order_id))
 
         before = desk.handled()
 
         desk.get("replay_dead_letter", letter["id"])
 
-        wait_until(lambda: desk.handled() > before, 20)
+        eventually(lambda: desk.handled() > before, seconds=20)
         assert len(cluster.rows("payments", query, order_id)) == 1
 
 
@@ -190,7 +190,7 @@ class TestDiscard:
     def test_is_logged_with_its_reason(self, desk: Desk, cluster: Cluster) -> None:
         """And by whom."""
         desk.operator.dispatch("orders", "OrderCancelledEvent", b"nonsense")
-        (letter,) = wait_until(desk.items, 20)
+        (letter,) = eventually(desk.items, seconds=20)
         assert letter["kind"] == "malformed"
 
         desk.get("discard_dead_letter", letter["id"], {"reason": "sent by a test"}, role="admin")
@@ -203,7 +203,7 @@ class TestDiscard:
     def test_filters_what_it_lists(self, desk: Desk) -> None:
         """By event and by order."""
         desk.operator.dispatch("orders", "OrderCancelledEvent", b"nonsense")
-        wait_until(desk.items, 20)
+        eventually(desk.items, seconds=20)
 
         assert len(desk.items(event="OrderCancelledEvent")) == 1
         assert desk.items(event="InventoryReservedEvent") == []

@@ -16,7 +16,7 @@ from cli.doctor_report import Report
 from cli.servers.vhosts import Vhost
 from services.chassis.dead_letters import DeadLetterQueue, Wanted
 from tests.support.letters import QUEUE, Bench
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ class TestBroker:
             findings = self.report(bench).kept.get("broker.every_queue_has_its_service", [])
             return [finding.text for finding in findings if QUEUE in finding.text]
 
-        wait_until(lambda: any("1 messages wait" in text for text in texts()), 60)  # figures come late
+        eventually(lambda: any("1 messages wait" in text for text in texts()), seconds=60)  # figures come late
 
     @pytest.mark.parametrize(
         "path",

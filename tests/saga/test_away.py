@@ -6,7 +6,7 @@ import pytest
 from tests.support.client import Client, a_wish
 from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, is_sold_once, mails
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 
 @pytest.fixture(autouse=True)

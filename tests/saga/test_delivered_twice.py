@@ -9,7 +9,8 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.evidence import fingerprints, messages
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import sys
 
 from cli.state import CHECKOUT
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 
 def begin_demo(cluster: Cluster) -> "subprocess.Popen[str]":

@@ -11,7 +11,8 @@ from tests.support.client import Client, a_wish
 from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, mails, until_mails
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 ANSWER_SECONDS = 8  # five for the call, half a one to learn who is to blame, the rest for a busy machine
 

@@ -6,7 +6,8 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, movements_of, refunds_of, until_mails
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 
 class TestPaid:

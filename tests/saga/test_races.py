@@ -12,7 +12,8 @@ from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, mails, movements_of, refunds_of
 from tests.support.operator import Operator
-from tests.support.rest import come_to_rest, eventually
+from tests.support.rest import come_to_rest
+from tests.support.until import eventually
 
 BUYERS = 50
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from cli.doctor_reading import WITH_EVENTS
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.rest import eventually
+from tests.support.until import eventually
 
 _TABLES = "SELECT schemaname || '.' || relname AS name FROM pg_stat_user_tables ORDER BY 1"
 

@@ -1,13 +1,10 @@
-"""Waiting: for one thing with a deadline, and for a whole cluster to have nothing left to do."""
+"""Waiting for a whole cluster to have nothing left to do."""
 
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from cli.servers.programs import wait_until
 from tests.support.cluster import Cluster
 from tests.support.operator import Operator
-
-Value = TypeVar("Value")
 
 REST_SECONDS: Final = 45.0
 _UNDER_WAY: Final = {
@@ -20,18 +17,6 @@ _UNDER_WAY: Final = {
 _UNPUBLISHED: Final = (
     "SELECT event_type || ' of ' || coalesce(order_id::text, '-') AS what FROM outbox WHERE published_at IS NULL"
 )
-
-
-def eventually(look: Callable[[], Value | None], what: str = "it", seconds: float = 20.0) -> Value:
-    """What ``look`` answers as soon as that is true; fails after that many seconds."""
-    found: list[Value] = []
-
-    def ask() -> bool:
-        found[:] = filter(None, [look()])
-        return bool(found)
-
-    assert wait_until(ask, seconds=seconds), f"{what}: not in {seconds} s"
-    return found[0]
 
 
 def under_way(cluster: Cluster, operator: Operator) -> list[str]:

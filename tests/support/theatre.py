@@ -38,7 +38,7 @@ from services.chassis.database import MESSAGES
 from services.chassis.topology import Subscription, Topology, derive
 from tests.support.calls import Calls
 from tests.support.stage import SEEN, Base, ListenerService, TellerService
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 assert inbox.INBOX.metadata is outbox.OUTBOX.metadata is MESSAGES
 
@@ -140,7 +140,7 @@ class Actor:
     def restart(self) -> None:
         """Running and ready again."""
         self.start()
-        wait_until(lambda: self.is_ready)
+        eventually(lambda: self.is_ready)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -177,7 +177,7 @@ class Theatre:
         """Both services running and ready."""
         self.teller = self.add("teller", **environment)
         self.listener = self.add("listener", **environment)
-        wait_until(lambda: self.teller.is_ready and self.listener.is_ready, 30)
+        eventually(lambda: self.teller.is_ready and self.listener.is_ready, seconds=30)
 
     def close(self) -> None:
         """End everything and remove the databases."""
@@ -294,7 +294,7 @@ class Theatre:
 
     def letter(self, service: str = "listener", seconds: float = 15) -> Letter:
         """The next dead letter of the service, taken out as soon as it is there."""
-        found = wait_until(lambda: self.take_letter(service), seconds)
+        found = eventually(lambda: self.take_letter(service), seconds=seconds)
         assert found is not None
         return found
 

@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 Value = TypeVar("Value")
 
+PAUSE_SECONDS: Final = 0.03
 
-def wait_until(condition: Callable[[], Value], seconds: float = 15.0) -> Value:
-    """The first true value of ``condition()``; fails with the last one when there is none in time."""
+
+def eventually(look: Callable[[], Value | None], what: str = "it", seconds: float = 20.0) -> Value:
+    """The first answer of ``look`` that is true; fails with the last one when there is none in time."""
     end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"not within {seconds} s; the last value was {value!r}"
-        time.sleep(0.03)
+    while not (found := look()):
+        assert time.monotonic() < end, f"{what}: not in {seconds} s; the last answer was {found!r}"
+        time.sleep(PAUSE_SECONDS)
+    return found

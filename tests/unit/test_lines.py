@@ -19,7 +19,7 @@ from tests.support.lines import (
     Line,
     Way,
 )
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 A_MOMENT = 0.2
 PATIENCE = 10
@@ -108,7 +108,7 @@ class TestLine:
     def test_forgets_who_has_left(self, line: Line, client: socket.socket) -> None:
         """Nothing is kept of a connection that ended."""
         client.close()
-        wait_until(lambda: line.open_connections == 0)
+        eventually(lambda: line.open_connections == 0)
 
     def test_puts_itself_into_an_address(self, line: Line) -> None:
         """Credentials and path stay."""
@@ -165,7 +165,7 @@ class TestSilence:
         """The server has heard, and its answer arrives when the line heals."""
         line.hurt(SILENT_DOWN)
         client.sendall(b"late")
-        wait_until(lambda: Echo.heard == b"late")
+        eventually(lambda: Echo.heard == b"late")
         assert hears_nothing(client)
 
         line.heal()
@@ -205,7 +205,7 @@ class TestSilence:
         assert line.open_connections == 1
 
         line.heal()
-        wait_until(lambda: line.open_connections == 0)
+        eventually(lambda: line.open_connections == 0)
 
     def test_forgotten_connections_stay_silent(self, line: Line, client: socket.socket) -> None:
         """New ones are well."""
@@ -257,7 +257,7 @@ class TestCut:
         client.sendall(b"0123456789")
         with pytest.raises(ConnectionResetError):
             take(client, 10)
-        wait_until(lambda: Echo.heard == b"0123456789"[:count])
+        eventually(lambda: Echo.heard == b"0123456789"[:count])
 
     def test_after_so_many_bytes_downwards(self, line: Line, client: socket.socket) -> None:
         """The server has done what it was told, and the client does not know."""

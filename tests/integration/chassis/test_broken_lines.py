@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.lines import BLACK_HOLE, Fault, Line, Way
 from tests.support.theatre import Theatre, an_event
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 PATIENCE = 60
 POOL = 8
@@ -31,7 +31,7 @@ def lines(stage: Theatre) -> Iterator[tuple[Line, Line]]:
         by_line = database.url(stage.database_urls["teller"])
         stage.teller = stage.add("teller", HEARTBEAT="1", DATABASE_URL=by_line, DB_POOL_SIZE=str(POOL))
         stage.listener = stage.add("listener", HEARTBEAT="1", AMQP_URI=broker.url(stage.amqp_url("listener")))
-        wait_until(lambda: stage.teller.is_ready and stage.listener.is_ready, PATIENCE)
+        eventually(lambda: stage.teller.is_ready and stage.listener.is_ready, seconds=PATIENCE)
         yield broker, database
 
 
@@ -57,7 +57,7 @@ def is_served(theatre: Theatre) -> None:
     """An event gets to the listener."""
     event = an_event()
     theatre.send(event)
-    wait_until(lambda: theatre.seen(event["event_id"]) == 1, PATIENCE)
+    eventually(lambda: theatre.seen(event["event_id"]) == 1, seconds=PATIENCE)
 
 
 class TestBroker:
@@ -66,10 +66,10 @@ class TestBroker:
     def test_while_it_consumes_is_replaced(self, theatre: Theatre, broker_line: Line) -> None:
         """The broker is noticed as away after two heartbeats; closing the old connection waits for no answer."""
         broker_line.hurt(BLACK_HOLE)
-        wait_until(lambda: not theatre.listener.is_ready, PATIENCE)
+        eventually(lambda: not theatre.listener.is_ready, seconds=PATIENCE)
         broker_line.forget()
 
-        wait_until(lambda: theatre.listener.is_ready, PATIENCE)
+        eventually(lambda: theatre.listener.is_ready, seconds=PATIENCE)
         is_served(theatre)
 
     @pytest.mark.parametrize("count", [600, 800, 1000])
@@ -77,11 +77,11 @@ class TestBroker:
         """Every question to the broker has a deadline, also those that come after connecting."""
         broker_line.hurt(Fault(down=Way(silent_after=count)))
         broker_line.reset()
-        wait_until(lambda: not theatre.listener.is_ready, PATIENCE)
-        wait_until(lambda: broker_line.silenced, PATIENCE)
+        eventually(lambda: not theatre.listener.is_ready, seconds=PATIENCE)
+        eventually(lambda: broker_line.silenced, seconds=PATIENCE)
         broker_line.forget()
 
-        wait_until(lambda: theatre.listener.is_ready, PATIENCE)
+        eventually(lambda: theatre.listener.is_ready, seconds=PATIENCE)
         is_served(theatre)
 
 
@@ -93,7 +93,7 @@ class TestDatabase:
         with ThreadPoolExecutor(POOL) as pool:
             answers = list(pool.map(lambda _: theatre.ask_over_http("query 1")[0], range(POOL)))
         assert set(answers) == {200}
-        wait_until(lambda: database_line.open_connections >= POOL)
+        eventually(lambda: database_line.open_connections >= POOL)
         database_line.forget()
 
         statuses = [theatre.ask_over_http("query 0")[0] for _ in range(POOL)]

@@ -9,7 +9,7 @@ import pytest
 from cli.servers.vhosts import Vhost
 from services.chassis.broker import ConfirmedPublisher, Message
 from tests.support.lines import Line
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 
 @pytest.fixture
@@ -59,6 +59,6 @@ class TestPublish:
             publisher.publish([a_message("wide")])
             assert line.open_connections == 1
             publisher.publish([a_message("narrow")] * 2)
-            wait_until(lambda: line.open_connections == 0)
+            eventually(lambda: line.open_connections == 0)
 
             assert publisher.publish([a_message("wide")]) == {}

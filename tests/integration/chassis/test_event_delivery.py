@@ -10,7 +10,7 @@ from nameko.standalone.events import event_dispatcher
 
 from cli.configuration import configuration
 from tests.support.theatre import DELAYS_MS, EVENT, QUEUE, Theatre, an_event
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 MOST_ATTEMPTS = 5
 
@@ -33,8 +33,8 @@ class TestExactlyOnce:
         """Nothing is lost, doubled or left in the outbox."""
         ids = theatre.tell(*["x"] * 300)
 
-        wait_until(lambda: theatre.seen(*ids) >= 300)
-        wait_until(lambda: theatre.waiting() == 0)
+        eventually(lambda: theatre.seen(*ids) >= 300)
+        eventually(lambda: theatre.waiting() == 0)
         assert theatre.seen(*ids) == len(set(ids)) == 300
         assert theatre.take_letter() is None
 
@@ -45,7 +45,7 @@ class TestExactlyOnce:
         theatre.send(event)
         theatre.send(event)
 
-        wait_until(lambda: duplicates(theatre) == before + 1)
+        eventually(lambda: duplicates(theatre) == before + 1)
         assert theatre.seen(event["event_id"]) == 1
 
     def test_ten_deliveries_at_once_are_seen_once(self, theatre: Theatre) -> None:
@@ -55,7 +55,7 @@ class TestExactlyOnce:
         for _ in range(10):
             theatre.send(event)
 
-        wait_until(lambda: duplicates(theatre) == before + 9)
+        eventually(lambda: duplicates(theatre) == before + 9)
         assert theatre.seen(event["event_id"]) == 1
 
     def test_an_event_dispatched_by_hand_twice_is_seen_once(self, theatre: Theatre) -> None:
@@ -66,7 +66,7 @@ class TestExactlyOnce:
         dispatch("teller", EVENT, {"what": what})
         dispatch("teller", EVENT, {"what": what})
 
-        wait_until(lambda: duplicates(theatre) == before + 1)
+        eventually(lambda: duplicates(theatre) == before + 1)
         assert len(theatre.rows("listener", "SELECT 1 FROM seen WHERE what = :what", what=what)) == 1
 
     def test_the_inbox_knows_what_was_answered(self, theatre: Theatre) -> None:
@@ -77,7 +77,7 @@ class TestExactlyOnce:
         theatre.send(event)
 
         query = "SELECT handler, event_type, causation_id, attempt, outcome FROM inbox WHERE event_id = :id"
-        row = wait_until(lambda: theatre.rows("listener", query, id=event["event_id"]))[0]
+        row = eventually(lambda: theatre.rows("listener", query, id=event["event_id"]))[0]
         assert row[:2] == ("listener.on_thing_happened", EVENT)
         assert (str(row[2]), *row[3:]) == (cause, 1, "done")
 
@@ -88,7 +88,7 @@ class TestProcesses:
     def test_terminating_under_load_doubles_and_loses_nothing(self, theatre: Theatre) -> None:
         """What runs is finished and acknowledged; the rest waits for the next process."""
         ids = theatre.tell(*["sleep 0.1"] * 200)
-        wait_until(lambda: theatre.seen(*ids) > 10)
+        eventually(lambda: theatre.seen(*ids) > 10)
         before = duplicates(theatre)
 
         code, seconds = theatre.listener.stop()
@@ -96,20 +96,20 @@ class TestProcesses:
         theatre.listener.restart()
 
         assert (code, seconds < 6, seen < 200, before) == (0, True, True, before)
-        wait_until(lambda: theatre.seen(*ids) >= 200)
-        wait_until(lambda: theatre.queued(QUEUE) == 0)
+        eventually(lambda: theatre.seen(*ids) >= 200)
+        eventually(lambda: theatre.queued(QUEUE) == 0)
         assert theatre.seen(*ids) == 200
         assert duplicates(theatre) == 0, "a message was worked on and not acknowledged"
 
     def test_killing_in_mid_handling_doubles_and_loses_nothing(self, theatre: Theatre) -> None:
         """The broker delivers again what was not acknowledged; the transaction was never committed."""
         ids = theatre.tell(*["sleep 0.5"] * 20)
-        wait_until(lambda: theatre.is_busy("listener", "idle in transaction"))
+        eventually(lambda: theatre.is_busy("listener", "idle in transaction"))
 
         theatre.listener.kill()
         theatre.listener.restart()
 
-        wait_until(lambda: theatre.seen(*ids) >= 20)
+        eventually(lambda: theatre.seen(*ids) >= 20)
         assert theatre.seen(*ids) == 20
 
 
@@ -127,11 +127,11 @@ class TestFailures:
             return [line["delay_ms"] for line in mine if line["event"] == "event_put_off"]
 
         theatre.send(event)
-        wait_until(lambda: len(delays()) > MOST_ATTEMPTS + 1)
+        eventually(lambda: len(delays()) > MOST_ATTEMPTS + 1)
         assert theatre.seen(event["event_id"]) == 0
         gate.touch()
 
-        wait_until(lambda: theatre.seen(event["event_id"]) == 1)
+        eventually(lambda: theatre.seen(event["event_id"]) == 1)
         assert delays()[:5] == [*DELAYS_MS, DELAYS_MS[-1], DELAYS_MS[-1]]
         assert theatre.take_letter() is None
         query = "SELECT attempt FROM inbox WHERE event_id = :id"
@@ -188,5 +188,5 @@ class TestFailures:
 
         ids = theatre.tell(*["x"] * 20)
 
-        wait_until(lambda: theatre.seen(*ids) == 20)
+        eventually(lambda: theatre.seen(*ids) == 20)
         assert theatre.letter().headers["x-oms-kind"] == "lasting"

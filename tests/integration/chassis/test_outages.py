@@ -10,7 +10,7 @@ import pytest
 
 from cli.servers.private import Servers
 from tests.support.theatre import Theatre, an_event
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 POOL = 3
 
@@ -101,7 +101,7 @@ class TestDatabaseAway:
 
         assert {status for status, _, _ in outcomes} == {503}
         assert max(seconds for _, _, seconds in outcomes) < 5
-        wait_until(lambda: theatre.teller.is_ready)
+        eventually(lambda: theatre.teller.is_ready)
         assert {status for status, _, _ in at_once(POOL, lambda: theatre.ask_over_http("query 0.1"))} == {200}
 
     def test_dead_it_is_unavailable_at_once(self, theatre: Theatre, private_servers: Servers) -> None:
@@ -110,11 +110,11 @@ class TestDatabaseAway:
         with down(private_servers, "postgres"):
             status, document, seconds = theatre.ask_over_http("query 0")
             theatre.send(event)
-            wait_until(lambda: theatre.listener.metric("oms_retries_total", kind="passing") > 2)
+            eventually(lambda: theatre.listener.metric("oms_retries_total", kind="passing") > 2)
 
         assert (status, document["code"], seconds < 4) == (503, "database_unavailable", True)
-        wait_until(lambda: theatre.seen(event["event_id"]) == 1)
-        wait_until(lambda: theatre.ask_over_http("query 0")[0] == 200)
+        eventually(lambda: theatre.seen(event["event_id"]) == 1)
+        eventually(lambda: theatre.ask_over_http("query 0")[0] == 200)
         assert theatre.take_letter() is None
 
 
@@ -129,9 +129,9 @@ class TestBrokerAway:
             assert theatre.waiting() == 1
 
         assert (status, document["code"], seconds < 8) == (503, "broker_unavailable", True)
-        wait_until(lambda: theatre.seen(left) == 1)
-        wait_until(lambda: theatre.waiting() == 0)
-        wait_until(lambda: theatre.ask_over_http("hi")[0] == 200)
+        eventually(lambda: theatre.seen(left) == 1)
+        eventually(lambda: theatre.waiting() == 0)
+        eventually(lambda: theatre.ask_over_http("hi")[0] == 200)
 
     def test_what_was_asked_while_it_was_frozen_is_not_done(self, theatre: Theatre, private_servers: Servers) -> None:
         """It may take the call in when it goes on, and who asked was told to ask again."""
@@ -144,26 +144,26 @@ class TestBrokerAway:
         with frozen(private_servers, "rabbitmq"):
             assert theatre.ask_over_http("hi")[0] == 503
 
-        wait_until(lambda: theatre.ask_over_http("hi")[0] == 200)
+        eventually(lambda: theatre.ask_over_http("hi")[0] == 200)
         time.sleep(1)  # what it took in is handed on by now
         assert done() == before + 1
 
     def test_dead_it_is_unavailable_at_once_and_loses_nothing(self, theatre: Theatre, private_servers: Servers) -> None:
         """Events in every state - in the outbox, in a queue, in a handler - are each seen once afterwards."""
         under_way = [str(each) for each in theatre.tell(*["sleep 0.05"] * 150)]
-        wait_until(lambda: theatre.seen(*under_way) > 5)
+        eventually(lambda: theatre.seen(*under_way) > 5)
 
         with down(private_servers, "rabbitmq"):
             assert theatre.seen(*under_way) < 150
             left = [commit(theatre) for _ in range(20)]
             status, document, seconds = theatre.ask_over_http("hi")
             assert theatre.teller.readiness()[0] == 503
-            wait_until(lambda: theatre.teller.metric("oms_outbox_waiting") >= 20)
-            wait_until(lambda: theatre.teller.metric("oms_outbox_lag_seconds") > 1)
+            eventually(lambda: theatre.teller.metric("oms_outbox_waiting") >= 20)
+            eventually(lambda: theatre.teller.metric("oms_outbox_lag_seconds") > 1)
 
         assert (status, document["code"], seconds < 4) == (503, "broker_unavailable", True)
-        wait_until(lambda: theatre.seen(*under_way, *left) >= 170, 30)
-        wait_until(lambda: theatre.teller.is_ready and theatre.listener.is_ready)
+        eventually(lambda: theatre.seen(*under_way, *left) >= 170, seconds=30)
+        eventually(lambda: theatre.teller.is_ready and theatre.listener.is_ready)
         assert theatre.seen(*under_way, *left) == 170
         assert theatre.ask_over_http("hi")[0] == 200
         assert theatre.take_letter() is None

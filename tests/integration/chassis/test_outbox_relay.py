@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 from tests.support.theatre import EVENT, Theatre, an_event
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 
 def commit(theatre: Theatre, event_type: str = EVENT, attempts: int = 0) -> UUID:
@@ -48,7 +48,7 @@ class TestRelay:
         """Persistent JSON, named by its id, type and request."""
         with spy(theatre, EVENT) as queue:
             (event_id,) = theatre.tell("x")
-            wait_until(lambda: theatre.queued(queue) == 1)
+            eventually(lambda: theatre.queued(queue) == 1)
             found = theatre.connect().channel().basic_get(queue, no_ack=True)
 
         query = "SELECT correlation_id, payload FROM outbox WHERE event_id = :id"
@@ -65,21 +65,21 @@ class TestRelay:
             assert call("teller.tell", "x", "rollback")["error"]["exc_type"] == "Conflict"
             theatre.tell("after")
 
-            wait_until(lambda: theatre.queued(queue) > 0)
+            eventually(lambda: theatre.queued(queue) > 0)
             assert theatre.queued(queue) == 1
             assert not theatre.rows("teller", "SELECT 1 FROM outbox WHERE payload LIKE '%rollback%'")
 
     def test_a_row_that_no_queue_wants_waits_alone(self, theatre: Theatre) -> None:
         """It says why, blocks nobody, and leaves once somebody is bound to it - one time."""
         lonely = commit(theatre, "NobodyAsksEvent")
-        wait_until(lambda: row(theatre, lonely)[0] > 0)
+        eventually(lambda: row(theatre, lonely)[0] > 0)
 
         others = theatre.tell(*["x"] * 5)
 
-        wait_until(lambda: theatre.seen(*others) == 5)
+        eventually(lambda: theatre.seen(*others) == 5)
         assert row(theatre, lonely)[1:] == (False, "no queue is bound for it")
         with spy(theatre, "NobodyAsksEvent") as queue:
-            wait_until(lambda: row(theatre, lonely)[1])
+            eventually(lambda: row(theatre, lonely)[1])
             assert theatre.queued(queue) == 1
         assert row(theatre, lonely)[2] is None
 
@@ -87,12 +87,12 @@ class TestRelay:
         """Its distance stays below five minutes."""
         old = commit(theatre, "NobodyAsksEvent", attempts=5000)
 
-        wait_until(lambda: row(theatre, old)[0] > 5000)
+        eventually(lambda: row(theatre, old)[0] > 5000)
 
         query = "SELECT extract(epoch FROM next_attempt_at - now()) FROM outbox WHERE event_id = :id"
         assert 290 < theatre.rows("teller", query, id=old)[0][0] <= 300
         (after,) = theatre.tell("x")
-        wait_until(lambda: theatre.seen(after) == 1)
+        eventually(lambda: theatre.seen(after) == 1)
         theatre.execute("teller", "DELETE FROM outbox WHERE event_id = :id", id=old)
 
     def test_rows_survive_the_death_of_their_process(self, theatre: Theatre) -> None:
@@ -102,18 +102,18 @@ class TestRelay:
 
         theatre.teller.restart()
 
-        wait_until(lambda: theatre.seen(*left) == 150)
+        eventually(lambda: theatre.seen(*left) == 150)
         assert theatre.waiting() == 0
 
     def test_two_relays_share_the_work(self, theatre: Theatre) -> None:
         """No row is published twice while both are well."""
         second = theatre.add("teller")
-        wait_until(lambda: second.is_ready)
+        eventually(lambda: second.is_ready)
 
         with spy(theatre, EVENT) as queue:
             ids = theatre.tell(*["x"] * 200) + theatre.tell(*["y"] * 200)
-            wait_until(lambda: theatre.seen(*ids) == 400)
-            wait_until(lambda: theatre.waiting() == 0)
+            eventually(lambda: theatre.seen(*ids) == 400)
+            eventually(lambda: theatre.waiting() == 0)
             copies = theatre.queued(queue)
         assert second.stop()[0] == 0
 
@@ -123,7 +123,7 @@ class TestRelay:
         """How many and for how long."""
         lonely = commit(theatre, "NobodyAsksEvent")
 
-        wait_until(lambda: theatre.teller.metric("oms_outbox_waiting") == 1)
-        wait_until(lambda: theatre.teller.metric("oms_outbox_lag_seconds") > 0)
+        eventually(lambda: theatre.teller.metric("oms_outbox_waiting") == 1)
+        eventually(lambda: theatre.teller.metric("oms_outbox_lag_seconds") > 0)
         theatre.execute("teller", "DELETE FROM outbox WHERE event_id = :id", id=lonely)
-        wait_until(lambda: theatre.teller.metric("oms_outbox_waiting") == 0)
+        eventually(lambda: theatre.teller.metric("oms_outbox_waiting") == 0)

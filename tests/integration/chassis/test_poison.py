@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.theatre import QUEUE, Theatre, an_event
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 SECRET = "a-secret-that-must-not-be-logged"
 JSON = {"content_type": "application/json"}
@@ -66,7 +66,7 @@ class TestPoison:
         theatre.send(body, **properties)
         (after,) = theatre.tell("after")
 
-        wait_until(lambda: theatre.seen(after) == 1)
+        eventually(lambda: theatre.seen(after) == 1)
         letter = theatre.letter(seconds=5)
         assert (letter.headers["x-oms-kind"], letter.headers["x-oms-attempt"]) == ("malformed", 1)
         assert reason in letter.headers["x-oms-reason"]
@@ -96,7 +96,7 @@ class TestPoison:
 
         theatre.send(event, **HOSTILE[name])
 
-        wait_until(lambda: theatre.seen(event["event_id"]) == 1, 5)
+        eventually(lambda: theatre.seen(event["event_id"]) == 1, seconds=5)
 
     def test_a_wild_correlation_id_is_replaced(self, theatre: Theatre) -> None:
         """What an event causes must always be publishable."""
@@ -104,4 +104,4 @@ class TestPoison:
 
         theatre.send(event)
 
-        wait_until(lambda: theatre.seen(event["event_id"]) == 1, 5)
+        eventually(lambda: theatre.seen(event["event_id"]) == 1, seconds=5)

@@ -1,7 +1,7 @@
 """A service is ready when everything it needs exists, says what is missing, and needs no restart."""
 
 from tests.support.theatre import QUEUE, Theatre
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 
 class TestReadiness:
@@ -18,31 +18,31 @@ class TestReadiness:
                 stage.vhost.broker.delete(kind, stage.vhost.name, name)
         listener = stage.add("listener")
 
-        wait_until(lambda: "missing in the broker" in listener.readiness()[1])
+        eventually(lambda: "missing in the broker" in listener.readiness()[1])
         status, text = listener.readiness()
         stage.apply_topology()
 
         assert status == 503
         assert {name for names in missing.values() for name in names if name not in text} == set()
-        wait_until(lambda: listener.is_ready)
+        eventually(lambda: listener.is_ready)
         listener.kill()
 
     def test_notices_a_queue_that_goes_away(self, theatre: Theatre) -> None:
         """In mid-work, and goes on when it is back."""
         theatre.vhost.broker.delete("queues", theatre.vhost.name, QUEUE)
 
-        wait_until(lambda: QUEUE in theatre.listener.readiness()[1])
+        eventually(lambda: QUEUE in theatre.listener.readiness()[1])
         theatre.apply_topology()
 
-        wait_until(lambda: theatre.listener.is_ready)
+        eventually(lambda: theatre.listener.is_ready)
         (after,) = theatre.tell("x")
-        wait_until(lambda: theatre.seen(after) == 1)
+        eventually(lambda: theatre.seen(after) == 1)
 
     def test_stops_while_it_waits_for_the_topology(self, stage: Theatre) -> None:
         """At once, and in good order."""
         stage.vhost.broker.delete("queues", stage.vhost.name, "rpc-listener")
         listener = stage.add("listener")
-        wait_until(lambda: "missing in the broker" in listener.readiness()[1])
+        eventually(lambda: "missing in the broker" in listener.readiness()[1])
 
         code, seconds = listener.stop()
         stage.apply_topology()

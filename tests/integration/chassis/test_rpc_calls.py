@@ -9,7 +9,7 @@ import pytest
 from services.chassis.rpc_proxy import BUDGET, LEFT_AT
 from tests.support.stage import KINDS
 from tests.support.theatre import Theatre
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 
 def told(theatre: Theatre, what: str) -> int:
@@ -55,7 +55,7 @@ class TestAnswers:
         with theatre.calls("teller") as call:
             call.ask("listener.relay", {"args": ["answer", "break"], "kwargs": {}}, headers=headers)
 
-        wait_until(lambda: [line for line in theatre.teller.lines() if line.get("correlation_id") == correlation])
+        eventually(lambda: [line for line in theatre.teller.lines() if line.get("correlation_id") == correlation])
 
     def test_stops_waiting_when_its_own_caller_does(self, theatre: Theatre) -> None:
         """A nested call gets what is left of its caller's time."""
@@ -125,7 +125,7 @@ class TestMalformed:
             def answered() -> bool:
                 return bool(call("teller.answer", "hi", seconds=1)["result"] == "hi")
 
-            wait_until(answered)
+            eventually(answered)
 
 
 class TestAtMostOnce:
@@ -165,7 +165,7 @@ class TestAtMostOnce:
             theatre.teller.start()
 
             answer = call.wait(begun, 7)
-        wait_until(lambda: theatre.teller.is_ready)
+        eventually(lambda: theatre.teller.is_ready)
 
         assert (answer["error"]["exc_type"], answer["error"]["exc_args"][0]) == ("Unavailable", "interrupted")
 
@@ -181,7 +181,7 @@ class TestAtMostOnce:
         assert 4.5 < seconds < 8
         with theatre.calls() as call:
             hi = {"args": ["hi"], "kwargs": {}}
-            wait_until(lambda: call.ask("teller.answer", hi, headers={BUDGET: 1000})["result"] == "hi")
+            eventually(lambda: call.ask("teller.answer", hi, headers={BUDGET: 1000})["result"] == "hi")
         assert told(theatre, what) == 0
 
     def test_a_service_that_is_gone_is_given_up(self, theatre: Theatre) -> None:

@@ -9,7 +9,7 @@ import pytest
 from cli.servers.private import Servers
 from cli.servers.programs import last_lines
 from tests.support.theatre import QUEUE, Actor, Theatre
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 PATIENCE = 2
 
@@ -31,7 +31,7 @@ def restart_both(theatre: Theatre) -> None:
     """Both ready again."""
     theatre.teller.start()
     theatre.listener.start()
-    wait_until(lambda: theatre.teller.is_ready and theatre.listener.is_ready, 30)
+    eventually(lambda: theatre.teller.is_ready and theatre.listener.is_ready, seconds=30)
 
 
 def has_ended(actor: Actor) -> bool:
@@ -56,7 +56,7 @@ class TestStopping:
         """A request and the call it waits for, when both services are told to stop."""
         with ThreadPoolExecutor() as pool:
             asking = pool.submit(theatre.ask_over_http, "query 1")
-            wait_until(lambda: theatre.is_busy("teller", "active"))
+            eventually(lambda: theatre.is_busy("teller", "active"))
             outcomes = stop_both(theatre)
             status, document, _ = asking.result()
         restart_both(theatre)
@@ -67,9 +67,9 @@ class TestStopping:
         """What runs is still answered, and no further signal prevents the end."""
         with ThreadPoolExecutor() as pool:
             asking = pool.submit(theatre.ask_over_http, "query 1")
-            wait_until(lambda: theatre.is_busy("teller", "active"))
+            eventually(lambda: theatre.is_busy("teller", "active"))
             for actor in (theatre.teller, theatre.listener):
-                wait_until(partial(has_ended, actor))
+                eventually(partial(has_ended, actor))
             status, document, _ = asking.result()
         logs = [last_lines(actor.log) for actor in (theatre.teller, theatre.listener)]
         restart_both(theatre)
@@ -80,11 +80,11 @@ class TestStopping:
     def test_a_handler_that_hangs_is_cut_off(self, theatre: Theatre) -> None:
         """Its event is in its queue again."""
         theatre.tell("sleep 60")
-        wait_until(lambda: theatre.is_busy("listener", "idle in transaction"))
+        eventually(lambda: theatre.is_busy("listener", "idle in transaction"))
 
         code, seconds = theatre.listener.stop()
 
-        wait_until(lambda: theatre.queued(QUEUE) == 1)
+        eventually(lambda: theatre.queued(QUEUE) == 1)
         assert (code, seconds < 2 * PATIENCE + 4) == (0, True)
         with closing(theatre.connect()) as connection:
             connection.channel().queue_purge(QUEUE)
@@ -93,9 +93,9 @@ class TestStopping:
     def test_without_a_broker_it_ends_too(self, theatre: Theatre, private_servers: Servers) -> None:
         """With a call and an event under way."""
         theatre.tell("sleep 1")
-        wait_until(lambda: theatre.is_busy("listener", "idle in transaction"))
+        eventually(lambda: theatre.is_busy("listener", "idle in transaction"))
         private_servers.kill("rabbitmq")
-        wait_until(lambda: theatre.teller.readiness()[0] == 503)
+        eventually(lambda: theatre.teller.readiness()[0] == 503)
 
         outcomes = stop_both(theatre)
         private_servers.restart("rabbitmq")
@@ -107,7 +107,7 @@ class TestStopping:
     def test_with_everything_frozen_it_ends_too(self, theatre: Theatre, private_servers: Servers) -> None:
         """Nothing it says to the broker or the database is waited for without end."""
         theatre.tell("sleep 1")
-        wait_until(lambda: theatre.is_busy("listener", "idle in transaction"))
+        eventually(lambda: theatre.is_busy("listener", "idle in transaction"))
         for server in ("rabbitmq", "postgres"):
             private_servers.freeze(server)
 
@@ -122,7 +122,7 @@ class TestStopping:
     def test_a_signal_while_it_starts_is_obeyed(self, theatre: Theatre) -> None:
         """In good order and at once."""
         starting = theatre.add("teller")
-        wait_until(lambda: "http_listening" in starting.log.read_text())
+        eventually(lambda: "http_listening" in starting.log.read_text())
 
         code, seconds = starting.stop()
 

@@ -6,14 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 import requests
 import yaml
+
+from tests.support.until import eventually
 
 ROOT = Path(__file__).parents[3]
 SECRET = "a-secret-of-this-test-run-0123456789"
@@ -67,7 +68,7 @@ class Door:
 
     def __enter__(self) -> Self:
         try:
-            wait_until(self.answers)
+            eventually(self.answers)
         except BaseException:
             self.end()
             raise
@@ -167,11 +168,3 @@ def free_port() -> int:
     """A port nobody listens on."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    """Return when the condition holds; fail when it does not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.02)

@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from tests.integration.gateway.conftest import OpenDoor
-from tests.integration.gateway.door import Answer, Door, everything, wait_until
+from tests.integration.gateway.door import Answer, Door, everything
+from tests.support.until import eventually
 
 HOST = b"Host: localhost\r\n"
 POST = b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
@@ -126,7 +127,7 @@ class TestTooManyConnections:
         for _ in range(10):
             connection = crowd.enter_context(closing(narrow_door.connect()))
             connection.sendall(b"GET /slow HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
-        wait_until(lambda: narrow_door.raw(GET + b"Connection: close\r\n\r\n").status == 503, seconds=5)
+        eventually(lambda: narrow_door.raw(GET + b"Connection: close\r\n\r\n").status == 503, seconds=5)
 
         answer = narrow_door.raw(GET + b"\r\n")
 
@@ -134,11 +135,11 @@ class TestTooManyConnections:
 
     def test_make_room_by_who_has_been_silent_longest(self, narrow_door: Door, crowd: ExitStack) -> None:
         """Ten that only hold on keep no good client out for longer than a second."""
-        wait_until(lambda: narrow_door.raw(GET + b"Connection: close\r\n\r\n").status == 200)
+        eventually(lambda: narrow_door.raw(GET + b"Connection: close\r\n\r\n").status == 200)
         for begun in (b"", b"GET /he", POST + b"Content-Length: 9\r\n\r\n{", b"", b"\r\n") * 2:
             crowd.enter_context(closing(narrow_door.connect())).sendall(begun)
 
-        wait_until(lambda: narrow_door.raw(GET + b"Connection: close\r\n\r\n").status == 200, seconds=10)
+        eventually(lambda: narrow_door.raw(GET + b"Connection: close\r\n\r\n").status == 200, seconds=10)
 
         for _ in range(5):
             assert narrow_door.raw(GET + b"Connection: close\r\n\r\n").status == 200
@@ -149,7 +150,7 @@ class TestTooManyConnections:
         for _ in range(6):
             connection = crowd.enter_context(closing(door.connect()))
             connection.sendall(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n")
-        wait_until(lambda: requests.get(f"{door.url}/conflict", timeout=5).status_code == 503)
+        eventually(lambda: requests.get(f"{door.url}/conflict", timeout=5).status_code == 503)
 
         answer = door.raw(b"GET /conflict HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
 

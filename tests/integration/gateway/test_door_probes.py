@@ -8,7 +8,8 @@ from typing import Any
 import requests
 
 from tests.integration.gateway.conftest import OpenDoor
-from tests.integration.gateway.door import Door, wait_until
+from tests.integration.gateway.door import Door
+from tests.support.until import eventually
 
 
 def readiness(door: Door) -> tuple[int, dict[str, Any]]:
@@ -19,7 +20,7 @@ def readiness(door: Door) -> tuple[int, dict[str, Any]]:
 
 def wait_for(door: Door, status: str) -> tuple[int, dict[str, Any]]:
     """The answer with this status, which comes once the answer before it is stale."""
-    wait_until(lambda: readiness(door)[1]["status"] == status, seconds=10)
+    eventually(lambda: readiness(door)[1]["status"] == status, seconds=10)
     return readiness(door)
 
 
@@ -49,7 +50,7 @@ class TestReadiness:
         """In the words of the dependency."""
         mood.write_text("database away")
 
-        wait_until(lambda: readiness(door)[1]["checks"]["mood"] == "database away")
+        eventually(lambda: readiness(door)[1]["checks"]["mood"] == "database away")
 
         assert readiness(door)[0] == 503
 

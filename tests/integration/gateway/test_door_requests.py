@@ -5,7 +5,8 @@ from contextlib import closing
 import pytest
 import requests
 
-from tests.integration.gateway.door import Door, check_problem, everything, one_answer, wait_until
+from tests.integration.gateway.door import Door, check_problem, everything, one_answer
+from tests.support.until import eventually
 
 ITEM = "/echo/6f1e6a42-5c3b-4a3e-9d5b-0a4f3f1f2b11"
 HOST = b"Host: localhost\r\n"
@@ -122,7 +123,7 @@ class TestRefusedRequest:
 
         check_problem(answer.json(), 500, answer.headers)
         assert "canary" not in answer.text
-        wait_until(lambda: any(line["event"] == "http_request" for line in door.lines()))
+        eventually(lambda: any(line["event"] == "http_request" for line in door.lines()))
         bugs = [line for line in door.lines() if "canary-secret" in line.get("exception", "")]
         assert [line["correlation_id"] for line in bugs] == ["find-me"]
 
@@ -184,7 +185,7 @@ class TestAnswer:
 
         requests.get(f"{door.url}{ITEM}?q=canary-query", headers=headers, timeout=5)
 
-        wait_until(lambda: any(line.get("correlation_id") == "one-line" for line in door.lines()))
+        eventually(lambda: any(line.get("correlation_id") == "one-line" for line in door.lines()))
         lines = [line for line in door.lines() if line.get("correlation_id") == "one-line"]
         assert len(lines) == 1
         assert lines[0]["route"] == "/echo/<uuid:item_id>"

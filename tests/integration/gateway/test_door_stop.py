@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from tests.integration.gateway.conftest import ECHO
-from tests.integration.gateway.door import Answer, Door, everything, free_port, one_answer, wait_until
+from tests.integration.gateway.door import Answer, Door, everything, free_port, one_answer
+from tests.support.until import eventually
 
 HOST = b"Host: localhost\r\n"
 PROBES = ["-m", "nameko", "run", "tests.integration.gateway.quiet_service:QuietService", "--config"]
@@ -38,7 +39,7 @@ class TestStop:
 
             door.terminate()
 
-            wait_until(lambda: not can_connect(door), seconds=1.8)  # while the first are still at work
+            eventually(lambda: not can_connect(door), seconds=1.8)  # while the first are still at work
             for connection in running:
                 answer = Answer(everything(connection))
                 assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -99,7 +100,7 @@ class TestStart:
 
         with first, second:
             for door in (first, second):
-                wait_until(partial(has_started, door))
+                eventually(partial(has_started, door))
 
             assert requests.get(f"{first.url}/healthz", timeout=5).status_code == 200
 

@@ -18,7 +18,7 @@ from tests.integration.inventory.bench import (
     a_shipped,
     an_order,
 )
-from tests.support.until import wait_until
+from tests.support.until import eventually
 
 DESK, MONITOR = product_id("Walnut desk"), product_id("27 inch monitor")
 """The first of the two in the table, in its pages and in the orders here is the second by its id."""
@@ -193,7 +193,7 @@ class TestManyAtOnce:
             with inventory.engine.begin() as connection:
                 connection.execute(change, {"on_hand": after, "id": TYPEWRITER})
                 delivery = pool.submit(inventory.deliver, order)
-                wait_until(lambda: inventory.rows(WAITING))
+                eventually(lambda: inventory.rows(WAITING))
             delivery.result()
 
         aside = 1 if status == "reserved" else 0
@@ -213,7 +213,7 @@ class TestManyAtOnce:
             with inventory.engine.begin() as holder:
                 holder.execute(LOCK, {"id": MONITOR})
                 delivery = pool.submit(inventory.deliver, event)
-                wait_until(lambda: inventory.rows(WAITING))
+                eventually(lambda: inventory.rows(WAITING))
                 with inventory.engine.begin() as passer:
                     free = passer.execute(LOCK, {"id": DESK}).all()
             delivery.result()

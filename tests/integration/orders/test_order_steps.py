@@ -17,7 +17,7 @@ from services.orders.repository import OrderRepository
 from services.orders.saga_steps import SagaSteps, Step
 from services.orders.transitions import TRANSITIONS, Cell, OrderStatus, Trigger, sources
 from tests.integration.orders.stage import Stage
-from tests.support.until import wait_until
+from tests.support.until import eventually
 from tests.unit.orders.builders import EVENTS, LATER, an_order, payment_processed
 
 HANDLERS = {
@@ -167,7 +167,7 @@ class TestSagaSteps:
             with stage.sessions.begin() as session:
                 SagaSteps(session).payment_processed(payment_processed(order), LATER)
                 cancelling = pool.submit(stage.serve().cancel_order, str(order.id), {})
-                wait_until(lambda: stage.rows(WAITING))
+                eventually(lambda: stage.rows(WAITING))
             cancelling.result()
 
         found = stage.load(order.id)
