@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import requests
 
+from cli.readiness import direct_session
 from cli.servers.endpoints import Management
 from cli.trouble import Trouble
 
@@ -17,9 +18,8 @@ class Broker:
     def __init__(self, management: Management, seconds: float = SECONDS) -> None:
         self.management = management
         self.seconds = seconds
-        self.session = requests.Session()
+        self.session = direct_session()
         self.session.auth = (management.user, management.password)
-        self.session.trust_env = False  # a proxy for the world is none for the loopback address
 
     def ask(self, method: str, *path: str, body: object = None) -> requests.Response:
         """The answer; raises :class:`Trouble` when nobody answers or the credentials are refused."""

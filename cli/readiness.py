@@ -17,12 +17,17 @@ class Readiness:
     reason: str = ""
 
 
+def direct_session() -> requests.Session:
+    """Connections past every proxy that the environment names: a proxy for the world is none for this machine."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 def ask(port: int | str) -> Readiness:
     """The answer of the service at this port."""
-    session = requests.Session()
-    session.trust_env = False  # a proxy for the world is none for the loopback address
     try:
-        answer = session.get(f"http://{LOOPBACK}:{port}/readyz", timeout=SECONDS)
+        answer = direct_session().get(f"http://{LOOPBACK}:{port}/readyz", timeout=SECONDS)
     except requests.ConnectionError:
         return Readiness(ready=False, reason="does not answer yet")
     except requests.RequestException as error:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import requests
 
+from cli.readiness import direct_session
+
 PATIENCE_SECONDS: Final = 10
 """Longer than the gateway may take over any answer: whoever keeps silent for longer hangs."""
 
@@ -113,8 +115,7 @@ class Door:
     def session(self) -> requests.Session:
         """The connections of the thread that asks."""
         if not hasattr(self._own, "session"):
-            self._own.session = requests.Session()
-            self._own.session.trust_env = False  # a proxy for the world is none for the loopback address
+            self._own.session = direct_session()
         found: requests.Session = self._own.session
         return found
 

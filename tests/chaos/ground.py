@@ -55,7 +55,7 @@ class Ground:
     @property
     def doors(self) -> list[str]:
         """The URLs of all gateways."""
-        return [f"http://127.0.0.1:{self.cluster.ports[name]}" for name in instance_names("gateway", self.instances)]
+        return [self.cluster.url_of(name) for name in instance_names("gateway", self.instances)]
 
     @property
     def places(self) -> Places:

@@ -12,6 +12,7 @@ import psycopg2
 import redis
 import requests
 
+from cli.readiness import direct_session
 from tests.support.client import Client, Json
 from tests.support.cluster import Cluster
 from tests.support.until import eventually
@@ -160,8 +161,7 @@ class Walk:
         def answered() -> Json | None:
             for url in self.gateways():
                 try:
-                    with requests.Session() as session:
-                        session.trust_env = False
+                    with direct_session() as session:
                         answer = session.request(method, url + path, json=body, headers=headers, timeout=ANSWER_SECONDS)
                 except requests.RequestException as error:
                     answers.append(type(error).__name__)
@@ -178,7 +178,7 @@ class Walk:
     def gateways(self) -> list[str]:
         """The URLs of all gateways that were started, in an order of this walk's own."""
         running = [name for name in self.cluster.children if name.startswith("gateway") and self.cluster.runs(name)]
-        urls = [f"http://127.0.0.1:{self.cluster.ports[name]}" for name in running]
+        urls = [self.cluster.url_of(name) for name in running]
         return sorted(urls, key=lambda url: hash((url, self.tag)))
 
     # --- the databases

@@ -150,7 +150,7 @@ class TestClocks:
         issued = verify_token(str(token).removeprefix("Bearer "), TOKENS).expires_at - datetime.now(UTC)
         assert 0 < issued.total_seconds() <= float(SHORT["ACCESS_TOKEN_SECONDS"]) + 5
         (who,) = make_crowd(cluster, 1)
-        wrong_door = f"http://127.0.0.1:{cluster.ports['gateway-2']}"
+        wrong_door = cluster.url_of("gateway-2")
         refused = Client(wrong_door, {"token": who.http.headers["Authorization"][7:], "userId": who.user_id})
         answer = refused.ask("GET", "/api/order")
         assert (answer.status_code, answer.json()["code"]) == (401, crooked.refusal)

@@ -95,7 +95,7 @@ class TestInUse:
     ) -> None:
         """Right answers or 503 in time, at a door that is hurt itself and at one that is not; then all goes on."""
         trial = Trial(cluster, admin, operator)
-        doors = (cluster.url, f"http://127.0.0.1:{cluster.ports[CLEAN_GATEWAY]}")
+        doors = (cluster.url, cluster.url_of(CLEAN_GATEWAY))
 
         with Watch(cluster).on() as watch:
             wiring.hurt(breakage.fault, *hurt)

@@ -9,8 +9,7 @@ from threading import Event, Thread
 from typing import Any, Final
 from uuid import uuid4
 
-import requests
-
+from cli.readiness import direct_session
 from cli.servers.programs import wait_until
 from tests.support.client import PASSWORD, Client, a_wish
 from tests.support.cluster import Cluster
@@ -83,9 +82,8 @@ class Watch:
 
     def look(self, instance: str) -> None:
         """Until the watch ends."""
-        url = f"http://127.0.0.1:{self.cluster.ports[instance]}"
-        with requests.Session() as http:
-            http.trust_env = False
+        url = self.cluster.url_of(instance)
+        with direct_session() as http:
             while not self._over.wait(LOOK_SECONDS):
                 began = time.monotonic()
                 health = http.get(f"{url}/healthz", timeout=LONGEST_ANSWER_SECONDS)
@@ -174,8 +172,7 @@ class Trial:
 
     def _ask(self, url: str, question: Question) -> Answer:
         headers = {"Authorization": str(self.customer.http.headers["Authorization"]), **(question.headers or {})}
-        with requests.Session() as http:
-            http.trust_env = False
+        with direct_session() as http:
             began = time.monotonic()
             answer = http.request(
                 question.method,

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 import requests
 
+from cli.readiness import direct_session
 from cli.servers.private import Servers
 from tests.support.client import Client, a_wish
 from tests.support.cluster import Cluster
@@ -96,7 +97,7 @@ class TestBroker:
 
         for service in cluster.children:
             eventually(partial(is_not_ready, cluster, service), service)
-            assert requests.get(f"http://127.0.0.1:{cluster.ports[service]}/healthz", timeout=5).status_code == 200
+            assert direct_session().get(f"{cluster.url_of(service)}/healthz", timeout=5).status_code == 200
         private_servers.restart("rabbitmq")
 
         cluster.wait_ready()
@@ -104,7 +105,7 @@ class TestBroker:
 
 def is_not_ready(cluster: Cluster, service: str) -> bool:
     """Whether the service itself says so."""
-    return requests.get(f"http://127.0.0.1:{cluster.ports[service]}/readyz", timeout=5).status_code == 503
+    return direct_session().get(f"{cluster.url_of(service)}/readyz", timeout=5).status_code == 503
 
 
 class TestDatabase:
@@ -210,7 +211,7 @@ class TestBusyGateway:
     def test_keeps_its_connection(self, cluster: Cluster, customer: Client) -> None:
         """Several heartbeats long one request after the other, and not one of them is refused."""
         cluster.start("gateway", instances=2, environment={"HEARTBEAT": "1"})
-        busy = Client(f"http://127.0.0.1:{cluster.ports['gateway-2']}")
+        busy = Client(cluster.url_of("gateway-2"))
         end = monotonic() + 5
 
         statuses = set()

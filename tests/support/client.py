@@ -6,6 +6,7 @@ from typing import Any, Final, Self
 
 import requests
 
+from cli.readiness import direct_session
 from cli.servers.programs import wait_until
 
 TIMEOUT_SECONDS: Final = 15
@@ -20,8 +21,7 @@ class Client:
 
     def __init__(self, url: str, session_of: Mapping[str, Any] | None = None) -> None:
         self.url = url
-        self.http = requests.Session()
-        self.http.trust_env = False  # a proxy for the world is none for the loopback address
+        self.http = direct_session()
         self.user_id = ""
         self.email = ""
         if session_of:

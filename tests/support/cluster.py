@@ -102,7 +102,11 @@ class Cluster:
     @property
     def url(self) -> str:
         """Where the gateway is."""
-        return f"http://{LOOPBACK}:{self.ports['gateway']}"
+        return self.url_of("gateway")
+
+    def url_of(self, instance: str) -> str:
+        """Where the instance answers."""
+        return f"http://{LOOPBACK}:{self.ports[instance]}"
 
     # --- processes
 

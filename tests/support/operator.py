@@ -5,18 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import requests
 from kombu.connection import Connection
 from kombu.entity import Exchange
 from kombu.messaging import Producer
 
 from cli.environments import broker_url
+from cli.readiness import direct_session
 from cli.services import SERVICES
 from services.chassis import wire
 from services.chassis.topology import Subscription
 from tests.support.cluster import BROKER_PASSWORD, Cluster
 
-FAILED_AT = "x-oms-failed-at"
 LAST_PLACES = (".dead-letters", ".discarded")
 
 
@@ -116,9 +115,7 @@ class Operator:
 
 def counts(cluster: Cluster, instance: str, metric: str, label: str) -> dict[str, int]:
     """The metric's values by that label, summed over all others."""
-    session = requests.Session()
-    session.trust_env = False
-    text = session.get(f"http://127.0.0.1:{cluster.ports[instance]}/metrics", timeout=5).text
+    text = direct_session().get(f"{cluster.url_of(instance)}/metrics", timeout=5).text
     found: dict[str, int] = {}
     for line in text.splitlines():
         name, _, rest = line.partition("{")

@@ -27,6 +27,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from cli.databases import drop_database, make_database, make_role, session
 from cli.environments import broker_url
+from cli.readiness import direct_session
 from cli.servers.endpoints import Endpoints, with_database
 from cli.servers.ports import any_free
 from cli.servers.programs import Child, Program, last_lines
@@ -107,8 +108,7 @@ class Actor:
 
     def readiness(self) -> tuple[int, str]:
         """The status and text of ``/readyz``; 0 while it does not listen."""
-        with requests.Session() as http:
-            http.trust_env = False
+        with direct_session() as http:
             try:
                 answer = http.get(f"http://127.0.0.1:{self.port}/readyz", timeout=4)
             except requests.RequestException as error:
@@ -123,7 +123,7 @@ class Actor:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
-        page = requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=4).text
+        page = direct_session().get(f"http://127.0.0.1:{self.port}/metrics", timeout=4).text
         samples = [each for family in text_string_to_metric_families(page) for each in family.samples]
         return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
 
@@ -229,7 +229,7 @@ class Theatre:
     def ask_over_http(self, how: str) -> tuple[int, Any, float]:
         """What the listener says over HTTP of the teller's answer: status, document, seconds."""
         began = time.monotonic()
-        answer = requests.get(f"http://127.0.0.1:{self.listener.port}/relay/{how}", timeout=10)
+        answer = direct_session().get(f"http://127.0.0.1:{self.listener.port}/relay/{how}", timeout=10)
         return answer.status_code, answer.json(), time.monotonic() - began
 
     def send(
