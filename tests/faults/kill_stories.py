@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
+from cli.doctor_reading import WITH_EVENTS
 from tests.faults.kill_walk import Outcome, Walk
 
 CONFIRMED: Final = Outcome(
@@ -137,7 +138,7 @@ def pruned(walk: Walk, service: str) -> str:
     order_id = refunded(walk)
     walk.age_messages(order_id, days=100)
     for statement in AGED:
-        for owner in ("orders", "inventory", "payments"):
+        for owner in WITH_EVENTS:
             walk.change(owner, statement, order_id)
     for owner, statement in OLD.items():
         walk.change(owner, statement, order_id)

@@ -11,10 +11,11 @@ from amqp.basic_message import Message
 from kombu.connection import Connection
 
 from cli.__main__ import main
+from cli.doctor_reading import WITH_EVENTS
 from services.chassis.dead_letters import DeadLetterQueue, Wanted
 from services.chassis.letter import HISTORY, DeadLetter
 from tests.faults.message_detour import opened
-from tests.faults.message_stories import LISTENING, WITH_INBOX
+from tests.faults.message_stories import LISTENING
 from tests.support.cluster import Cluster
 from tests.support.operator import Operator
 from tests.support.until import eventually
@@ -102,14 +103,14 @@ class Reluctance:
     @contextmanager
     def on(self) -> Iterator["Reluctance"]:
         """While the block runs."""
-        for service in WITH_INBOX:
+        for service in WITH_EVENTS:
             self.cluster.execute(service, _NOT_YET)
         self._write_name("Ada\n")
         try:
             yield self
         finally:
             self._write_name("Ada")
-            for service in WITH_INBOX:
+            for service in WITH_EVENTS:
                 self.cluster.execute(service, "DROP FUNCTION not_yet CASCADE; DROP TABLE excused")
 
     def excuse(self, letter: DeadLetter) -> None:

@@ -10,7 +10,6 @@ from services.chassis.topology import Subscription
 from tests.faults.message_cases import Case
 from tests.faults.message_detour import opened, send
 from tests.faults.message_letters import Letters
-from tests.faults.message_stories import subscription
 from tests.property.house import CUSTOMER
 from tests.support.cluster import Cluster
 from tests.support.operator import Operator
@@ -102,7 +101,7 @@ def tell(cluster: Cluster, operator: Operator, lies: list[Lie]) -> list[str]:
     with opened(operator) as channel:
         for event_id, lie in zip(ids, lies, strict=True):
             body = wire.encode({**lie.event, "event_id": event_id})
-            to = subscription(cluster, lie.handler)
+            to = cluster.subscription(lie.handler)
             send(channel, to, body, message_id=event_id, content_type="application/json", delivery_mode=2)
     return ids
 

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from cli.doctor_reading import WITH_EVENTS
 from services.chassis.topology import Subscription
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.operator import counts
 
 LISTENING: Final = ("orders", "inventory", "payments", "notifications")
-WITH_INBOX: Final = ("orders", "inventory", "payments")
 
 Leavings = dict[str, Counter[tuple[Any, ...]]]
 
@@ -91,20 +90,7 @@ def published(cluster: Cluster, told: Mapping[str, str]) -> dict[Subscription, l
     """For each subscription what it has got of these orders, and of the products."""
     query = """SELECT event_id, event_type, payload FROM outbox
         WHERE order_id::text IN %s OR event_type = 'ProductChangedEvent' ORDER BY id DESC LIMIT 100"""
-    rows = {service: cluster.rows(service, query, tuple(told.values())) for service in WITH_INBOX}
+    rows = {service: cluster.rows(service, query, tuple(told.values())) for service in WITH_EVENTS}
     return {
         each: [row for row in rows[each.source] if row["event_type"] == each.event] for each in cluster.subscriptions()
     }
-
-
-def handled(cluster: Cluster) -> Counter[str]:
-    """How many deliveries each handler has answered, in all its instances together."""
-    found: Counter[str] = Counter()
-    for instance in cluster.children:
-        found.update(counts(cluster, instance, "oms_handler_seconds_count", "handler"))
-    return found
-
-
-def subscription(cluster: Cluster, handler: str) -> Subscription:
-    """The one whose handler is called so."""
-    return next(each for each in cluster.subscriptions() if f"{each.service}.{each.method}" == handler)

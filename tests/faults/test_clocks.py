@@ -111,7 +111,7 @@ class TestClocks:
     def test_deadlines_go_by_the_databases_clock(self, crooked: Crooked, cluster: Cluster, operator: Operator) -> None:
         """Left to an instance whose clock is wrong, an order is cancelled when it is time, and not before."""
         product, people = crooked.shelf[2], make_crowd(cluster, 2)
-        created = next(each for each in cluster.subscriptions() if each.event == "OrderCreatedEvent")
+        created = cluster.subscription("inventory.on_order_created")
 
         with operator.cut(created):
             due, later = (crooked.order(who, a_wish(product)) for who in people)

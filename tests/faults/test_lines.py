@@ -9,7 +9,7 @@ import pytest
 
 from cli.readiness import ask
 from cli.services import SERVICES
-from tests.faults.trial import Trial, Watch, check_answers, processes
+from tests.faults.trial import Trial, Watch, check_answers
 from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.lines import BLACK_HOLE, LATE, RESET, SILENT_DOWN, SILENT_UP, TRICKLE, Fault, Way
@@ -139,7 +139,7 @@ class TestFromTheStart:
             cluster.spawn(service)
         for service in hurt:
             eventually(partial(says_so, cluster, service, server), service, seconds=60)
-        trial.processes = processes(cluster)
+        trial.pids = cluster.pids
         wiring.heal()
 
         trial.recovers()

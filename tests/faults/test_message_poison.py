@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from amqp.basic_message import Message
 
+from cli.doctor_reading import WITH_EVENTS
 from cli.doctor_repairs import carry_out, plan
 from cli.services import service_classes
 from services.chassis import wire
@@ -19,8 +20,7 @@ from tests.faults.message_detour import Detour, opened, send
 from tests.faults.message_letters import Letters
 from tests.faults.message_lies import BELIEVED, NOBODY, Lie, check_given_up, lie_about_nothing, lies_about, tell, untrue
 from tests.faults.message_poison import BAD_HEADERS, BOMB_BYTES, Dose, bad_calls, call, doses, table
-from tests.faults.message_stories import WITH_INBOX, handled, published, subscription, tell_all
-from tests.faults.trial import processes
+from tests.faults.message_stories import published, tell_all
 from tests.support.calls import Calls
 from tests.support.client import Client
 from tests.support.cluster import Cluster
@@ -48,10 +48,10 @@ def letters(operator: Operator, tmp_path: Path) -> Iterator[Letters]:
 @pytest.fixture
 def unharmed(cluster: Cluster, admin: Client, customer: Client) -> Iterator[None]:
     """Afterwards the same processes live, and the next order goes through."""
-    before = processes(cluster)
+    before = cluster.pids
     yield
     customer.wait_for(customer.place(admin.add_product(stock=1)), "Confirmed", 60)
-    assert processes(cluster) == before
+    assert cluster.pids == before
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,22 @@ def poisoned(
     come_to_rest(cluster, operator, PATIENCE_SECONDS)
     base = {to: wire.decode(rows[0]["payload"]) for to, rows in published(cluster, told).items()}
     sent = list(doses(base, folder / "mark"))
-    before, answered, taken = processes(cluster), handled(cluster), peaks(cluster)
+    before, answered, taken = cluster.pids, operator.handled(), peaks(cluster)
     letters = Letters(operator, folder)
 
     with opened(operator) as channel:
         for dose in sent:
             send(channel, dose.to, dose.body, **dose.properties)
     good = Counter(f"{dose.to.service}.{dose.to.method}" for dose in sent if not dose.poison.reason)
-    eventually(lambda: handled(cluster) >= answered + good, "the good ones are answered", PATIENCE_SECONDS)
+    eventually(lambda: operator.handled() >= answered + good, "the good ones are answered", PATIENCE_SECONDS)
     found = letters.wait_for(*(dose.id for dose in sent if dose.poison.reason))
 
     customer.wait_for(customer.place(admin.add_product(stock=1)), "Confirmed", 60)
     come_to_rest(cluster, operator, PATIENCE_SECONDS)
-    assert processes(cluster) == before
+    assert cluster.pids == before
     operator.purge_dead_letters()
     grown = {name: peak - taken[name] for name, peak in peaks(cluster).items()}
-    inboxes = {(name, row["id"]) for name in WITH_INBOX for row in cluster.rows(name, ANSWERED)}
+    inboxes = {(name, row["id"]) for name in WITH_EVENTS for row in cluster.rows(name, ANSWERED)}
     return Poisoned(sent, found, inboxes, folder / "mark", grown)
 
 
@@ -112,7 +112,7 @@ class TestPoison:
                 assert letter.body == dose.body
             else:
                 assert letter is None
-                assert dose.to.service not in WITH_INBOX or (dose.to.service, dose.id) in poisoned.answered
+                assert dose.to.service not in WITH_EVENTS or (dose.to.service, dose.id) in poisoned.answered
 
     def test_reaches_every_handler(self, cluster: Cluster, poisoned: Poisoned) -> None:
         """A new one is poisoned at once."""
@@ -180,7 +180,7 @@ class TestLies:
         self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, letters: Letters, unharmed: None
     ) -> None:
         """Alarms and dead letters; the order stays as it is, and then goes its way."""
-        held = subscription(cluster, "payments.on_inventory_reserved")
+        held = cluster.subscription("payments.on_inventory_reserved")
         with Detour(operator, [held]).on() as detour:
             order_id = customer.place(admin.add_product(stock=1))
             eventually(detour.count, "held back", 60)
@@ -231,7 +231,7 @@ class TestLies:
         self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, letters: Letters, unharmed: None
     ) -> None:
         """What was charged wrongly is an alarm, and goes back when the order expires; a replay is quiet then."""
-        held = subscription(cluster, "payments.on_inventory_reserved")
+        held = cluster.subscription("payments.on_inventory_reserved")
         with Detour(operator, [held]).on() as detour:
             order_id = customer.place(admin.add_product(stock=1))
             eventually(detour.count, "held back", 60)

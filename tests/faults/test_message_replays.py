@@ -11,11 +11,12 @@ from uuid import uuid4
 
 import pytest
 
+from cli.doctor_reading import WITH_EVENTS
 from services.chassis.letter import DeadLetter
 from tests.faults.message_detour import opened, send
 from tests.faults.message_letters import Letters, Reluctance, history_of, replay_twice
 from tests.faults.message_lies import Lie, tell, untrue
-from tests.faults.message_stories import PATIENT, Leavings, differences, leavings, subscription, tell_all
+from tests.faults.message_stories import PATIENT, Leavings, differences, leavings, tell_all
 from tests.support.client import Client
 from tests.support.cluster import Cluster
 from tests.support.evidence import charge_of, movements_of, until_mails
@@ -56,9 +57,9 @@ class TestOfEveryHandler:
             telling = pool.submit(tell_all, admin, customer, LONG_PATIENCE_SECONDS)
             replayed = Counter[str]()
             end = time.monotonic() + LONG_PATIENCE_SECONDS
-            while not telling.done() or under_way(cluster, operator) or letters.of(*EVENT_OWNERS):
+            while not telling.done() or under_way(cluster, operator) or letters.of(*WITH_EVENTS):
                 assert time.monotonic() < end, under_way(cluster, operator)
-                for letter in letters.of(*EVENT_OWNERS):
+                for letter in letters.of(*WITH_EVENTS):
                     replayed[letter.handler] += replay_twice(letters, reluctance, letter)
             told = telling.result()
             mails = replay_mails(letters, reluctance)
@@ -69,9 +70,6 @@ class TestOfEveryHandler:
         assert replayed.keys() | mails.keys() == handlers
         assert differences(settled(leavings(cluster, told)), settled(leavings(cluster, expected))) == []
         record_property("replayed", dict(replayed + mails))
-
-
-EVENT_OWNERS = ("orders", "inventory", "payments")
 
 
 def replay_mails(letters: Letters, reluctance: Reluctance) -> Counter[str]:
@@ -109,7 +107,7 @@ class TestOfEveryKind:
         (alarm,) = tell(cluster, operator, [Lie("orders.on_payment_failed", untrue("PaymentFailedEvent", order_id))])
         malformed = str(uuid4())
         with opened(operator) as channel:
-            send(channel, subscription(cluster, "orders.on_payment_failed"), b"\xff", message_id=malformed)
+            send(channel, cluster.subscription("orders.on_payment_failed"), b"\xff", message_id=malformed)
         first = letters.wait_for(alarm, malformed)
 
         for times in (1, 2):
@@ -127,7 +125,7 @@ class TestOfEveryKind:
         self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, letters: Letters
     ) -> None:
         """Once, though it was there twice and went twice."""
-        to = subscription(cluster, "inventory.on_order_created")
+        to = cluster.subscription("inventory.on_order_created")
         product = admin.add_product(stock=2)
         come_to_rest(cluster, operator, PATIENCE_SECONDS)
         cluster.stop(to.service)

@@ -16,10 +16,8 @@ from tests.faults.message_stories import (
     LISTENING,
     PATIENT,
     differences,
-    handled,
     leavings,
     published,
-    subscription,
     tell_all,
 )
 from tests.integration.notifications.bench import Bench
@@ -104,9 +102,9 @@ class TestCopies:
             told = self._told(cluster, operator, admin, customer, times)
             assert differences(leavings(cluster, told), once) == []
 
-        before, answered = fingerprints(cluster), handled(cluster)
+        before, answered = fingerprints(cluster), operator.handled()
         again = self._repeat(cluster, operator, told, times=10)
-        eventually(lambda: handled(cluster) >= answered + again, "all are answered", PATIENCE_SECONDS)
+        eventually(lambda: operator.handled() >= answered + again, "all are answered", PATIENCE_SECONDS)
         come_to_rest(cluster, operator, PATIENCE_SECONDS)
         assert fingerprints(cluster) == before
         assert operator.dead_letters() == []
@@ -176,7 +174,7 @@ class TestLate:
     ) -> None:
         """The order stays Cancelled, its stock and its money where they belong, and it is told of once."""
         product = admin.add_product(stock=3)
-        held = subscription(cluster, late.handler)
+        held = cluster.subscription(late.handler)
         with Detour(operator, [held]).on() as detour:
             order_id = customer.place(product, **(late.wish or {}))
             eventually(detour.count, f"{held.event} is held back", 60)
@@ -216,7 +214,7 @@ class TestBacklog:
         order_id = customer.place(admin.add_product(stock=1), method="pm_declined")
         customer.wait_for(order_id, "Cancelled", 60, paymentStatus="Failed")
         come_to_rest(cluster, operator, PATIENCE_SECONDS)
-        to = subscription(cluster, "notifications.on_order_cancelled")
+        to = cluster.subscription("notifications.on_order_cancelled")
         query = "SELECT payload FROM outbox WHERE order_id = %s AND event_type = 'OrderCancelledEvent'"
         body = cluster.rows("orders", query, order_id)[0]["payload"].encode()
         before = leavings(cluster, {"declined": order_id})
@@ -231,6 +229,6 @@ class TestBacklog:
         record_property("messages_per_second", round(BACKLOG / drained.seconds))
         record_property("memory_mb_from_to", [round(each(drained.taken_bytes) / MEGABYTE) for each in (min, max)])
         assert drained.grown_bytes < MOST_GROWN_BYTES
-        eventually(lambda: handled(cluster)[f"{to.service}.{to.method}"] == BACKLOG, "all were answered", 60)
+        eventually(lambda: operator.handled()[f"{to.service}.{to.method}"] == BACKLOG, "all were answered", 60)
         assert differences(leavings(cluster, {"declined": order_id}), before) == []
         assert operator.dead_letters() == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli.databases import DATABASES
 from cli.servers.private import Servers
 from cli.trouble import Trouble
 from tests.faults.server_troubles import (
@@ -25,7 +26,6 @@ from tests.support.evidence import mails
 from tests.support.operator import Operator
 from tests.support.until import eventually
 
-DATABASES = ("users", "orders", "inventory", "payments")
 MOST_ORDERS = 400
 
 

@@ -23,7 +23,7 @@ from tests.chaos.door import Answer, Door, Tally
 from tests.chaos.ground import Ground
 from tests.chaos.load import Load
 from tests.chaos.run import see_off
-from tests.faults.trial import Watch, processes
+from tests.faults.trial import Watch
 from tests.support.client import Client, a_wish
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 from tests.support.fixtures import made_place
@@ -97,7 +97,7 @@ def under_load(ground: Ground, seed: int) -> Iterator[Clocked]:
 
     Nothing was lost, nothing was done twice, every order has come to its end.
     """
-    before = processes(ground.cluster)
+    before = ground.cluster.pids
     door = Clocked(ground)
     diary = Diary(ground.folder / f"diary-{seed}")
     load = Load(ground, door, diary, seed, RATE)
@@ -114,7 +114,7 @@ def under_load(ground: Ground, seed: int) -> Iterator[Clocked]:
     if diary.wrongs:
         shutil.copytree(ground.servers.logs, ground.folder, dirs_exist_ok=True)
     assert diary.wrongs == [], f"the logs are in {ground.folder}"
-    assert processes(ground.cluster) == before
+    assert ground.cluster.pids == before
 
 
 def confirmations(ground: Ground, since: datetime) -> list[datetime]:

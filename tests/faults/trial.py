@@ -129,7 +129,7 @@ class Trial:
         self.product = admin.add_product(stock=100)
         self.settled = self.customer.place(self.product)
         self.customer.wait_for(self.settled, "Confirmed")
-        self.processes = processes(cluster)
+        self.pids = cluster.pids
         self.placed: dict[str, str] = {}
         self.ends = self._begin()
 
@@ -194,7 +194,7 @@ class Trial:
         self.customer.wait_for(order_id, "Confirmed", seconds=AGAIN_SECONDS)
         took = time.monotonic() - began
         eventually(lambda: len(mails(self.cluster, order_id)) == 2, "its mails", AGAIN_SECONDS)
-        assert processes(self.cluster) == self.processes
+        assert self.cluster.pids == self.pids
         return took
 
     def _place(self) -> str:
@@ -209,11 +209,6 @@ class Trial:
         for key, order_id in self.placed.items():
             assert self.customer.place(self.product, key=key) == order_id
         assert self.operator.dead_letters() == []
-
-
-def processes(cluster: Cluster) -> dict[str, int]:
-    """Which process each service is, if it lives."""
-    return {name: child.process.pid for name, child in cluster.children.items() if child.alive}
 
 
 def check_answers(answers: list[Answer], watch: Watch) -> float:

@@ -1,7 +1,6 @@
 """Dead letters of a running service: how they come about, come back, and are seen to over RPC by staff."""
 
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,17 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from cli.databases import drop_database, make_database, session
 from cli.environments import broker_url
-from cli.servers.endpoints import Endpoints, with_database
-from cli.servers.vhosts import Vhosts
+from cli.servers.endpoints import Endpoints
 from services.chassis import wire
 from services.chassis.auth import Principal, issue_token
-from tests.conftest import PASSWORD
 from tests.support.calls import Calls
-from tests.support.cluster import BROKER_PASSWORD, JWT_SECRET, Cluster, Place
+from tests.support.cluster import BROKER_PASSWORD, JWT_SECRET, Cluster
+from tests.support.fixtures import made_place
 from tests.support.operator import Operator, counts
-from tests.support.shop import OWNERS
 from tests.support.until import eventually
 
 
@@ -29,22 +25,13 @@ def cluster(
     servers: Endpoints, database_template: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """A cluster of which only payments runs."""
-    vhosts = Vhosts(servers)
-    databases = {service: f"letters_{service}_{secrets.token_hex(4)}" for service in OWNERS}
-    with session(servers.postgres_url) as cursor:
-        for service, database in databases.items():
-            make_database(cursor, database, service, database_template(service))
-    urls = {name: with_database(servers.postgres_url, database, name, PASSWORD) for name, database in databases.items()}
-    cluster = Cluster(Place(servers, vhosts.make_vhost(), urls, tmp_path_factory.mktemp("letters")))
-    try:
-        cluster.start("payments")
-        yield cluster
-    finally:
-        cluster.down()
-        vhosts.remove()
-        with session(servers.postgres_url) as cursor:
-            for database in databases.values():
-                drop_database(cursor, database)
+    with made_place(servers, database_template, tmp_path_factory.mktemp("letters")) as place:
+        cluster = Cluster(place)
+        try:
+            cluster.start("payments")
+            yield cluster
+        finally:
+            cluster.down()
 
 
 class Desk:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.databases import make_database, session
+from cli.databases import DATABASES, make_database, session
 from cli.doctor import INSIDE, examine, subscriptions
 from cli.doctor_orders import CHECKS
 from cli.doctor_places import Places
@@ -17,7 +17,7 @@ from cli.servers.endpoints import with_database
 from services.chassis.topology import Topology
 from tests.conftest import PASSWORD
 from tests.support.books import LONG_AGO, Bookkeeper
-from tests.support.shop import OWNERS, Shop
+from tests.support.shop import Shop
 from tests.support.spoils import SPOILT
 
 NO_BROKER = Topology((), (), (), ())
@@ -30,7 +30,7 @@ def healthy(
     """A shop in which everything is as it must be; nobody changes it."""
     urls = {}
     with session(postgres_url) as cursor:
-        for service in OWNERS:
+        for service in DATABASES:
             database = f"books_{service}_{secrets.token_hex(4)}"
             make_database(cursor, database, service, database_template(service))
             urls[service] = with_database(postgres_url, database, service, PASSWORD)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.databases import make_database, session
+from cli.databases import DATABASES, make_database, session
 from cli.doctor import examine, mend, subscriptions
 from cli.doctor_places import Places
 from cli.doctor_repairs import carry_out, plan
@@ -15,7 +15,7 @@ from cli.servers.endpoints import with_database
 from services.chassis.topology import Topology
 from tests.conftest import PASSWORD
 from tests.support.books import Bookkeeper
-from tests.support.shop import OWNERS, Shop
+from tests.support.shop import Shop
 
 UNPUBLISHED = "SELECT event_id, event_type, order_id, payload FROM outbox WHERE published_at IS NULL ORDER BY id"
 
@@ -25,7 +25,7 @@ def shop(postgres_url: str, database_template: Callable[[str], str], tmp_path: P
     """A shop in which everything is as it must be, for a test to spoil."""
     urls = {}
     with session(postgres_url) as cursor:
-        for service in OWNERS:
+        for service in DATABASES:
             database = f"books_{service}_{secrets.token_hex(4)}"
             make_database(cursor, database, service, database_template(service))
             urls[service] = with_database(postgres_url, database, service, PASSWORD)

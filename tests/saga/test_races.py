@@ -167,7 +167,7 @@ class TestOutOfOrder:
     ) -> None:
         """Inventory and payments hear of the cancellation first: nothing is set aside or charged, ever."""
         product = admin.add_product(stock=1)
-        created = next(each for each in cluster.subscriptions() if each.event == "OrderCreatedEvent")
+        created = cluster.subscription("inventory.on_order_created")
 
         with operator.cut(created):
             order_id = customer.place(product)
@@ -186,7 +186,7 @@ class TestOutOfOrder:
     ) -> None:
         """The late InventoryReservedEvent finds a voided payment and does nothing."""
         product = admin.add_product(stock=1)
-        reserved = next(each for each in cluster.subscriptions() if each.event == "InventoryReservedEvent")
+        reserved = cluster.subscription("payments.on_inventory_reserved")
 
         with operator.cut(reserved):
             order_id = customer.place(product)

@@ -169,6 +169,11 @@ class Cluster:
         """Whether there is such a process."""
         return instance in self.children and self.children[instance].alive
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """Which process each instance is, if it lives."""
+        return {name: child.process.pid for name, child in self.children.items() if child.alive}
+
     def wait_ready(self, *instances: str, seconds: float = READY_SECONDS) -> None:
         """Wait until these, or all that run, are ready; fails with the ends of their logs."""
         waiting = list(instances or self.children)
@@ -262,6 +267,10 @@ class Cluster:
     def subscriptions(self) -> list[Subscription]:
         """Which handler gets which event, as the code says."""
         return [each for service in service_classes() for each in read_wiring(service).subscriptions]
+
+    def subscription(self, handler: str) -> Subscription:
+        """The one of that handler: ``inventory.on_order_created``."""
+        return next(each for each in self.subscriptions() if f"{each.service}.{each.method}" == handler)
 
 
 def instance_names(service: str, instances: int) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.databases import drop_database, make_database, session
+from cli.databases import DATABASES, drop_database, make_database, session
 from cli.doctor import examine, subscriptions
 from cli.doctor_broker import NO_LETTERS
 from cli.doctor_places import MAILBOX, places_of
@@ -27,14 +27,12 @@ from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster, Place
 from tests.support.operator import Operator
 from tests.support.rest import come_to_rest
 
-SERVICES_WITH_DATABASE = ("users", "orders", "inventory", "payments")
-
 
 @contextmanager
 def made_place(servers: Endpoints, database_template: Callable[[str], str], folder: Path) -> Iterator[Place]:
     """Where one cluster may live: an empty virtual host and four migrated databases, gone afterwards."""
     vhosts = Vhosts(servers)
-    databases = {service: f"saga_{service}_{secrets.token_hex(4)}" for service in SERVICES_WITH_DATABASE}
+    databases = {service: f"saga_{service}_{secrets.token_hex(4)}" for service in DATABASES}
     with session(servers.postgres_url) as cursor:
         for service, database in databases.items():
             make_database(cursor, database, service, database_template(service))

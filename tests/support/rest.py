@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from cli.doctor_reading import WITH_EVENTS
 from cli.servers.programs import wait_until
 from tests.support.cluster import Cluster
 from tests.support.operator import Operator
@@ -22,7 +23,7 @@ _UNPUBLISHED: Final = (
 def under_way(cluster: Cluster, operator: Operator) -> list[str]:
     """What has not come to its end: orders, payments, outbox rows, messages in queues other than the dead letters."""
     found = [str(row["what"]) for service, query in _UNDER_WAY.items() for row in cluster.rows(service, query)]
-    for service in ("orders", "inventory", "payments"):
+    for service in WITH_EVENTS:
         found += [f"{service}'s {row['what']}" for row in cluster.rows(service, _UNPUBLISHED)]
     return found or [f"{count} in {queue}" for queue, count in operator.waiting().items()]
 

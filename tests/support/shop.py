@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, create_engine, text
@@ -11,8 +11,6 @@ from sqlalchemy.pool import NullPool
 
 from cli.databases import drop_database, make_database, session
 from cli.servers.endpoints import with_database
-
-OWNERS: Final = ("users", "orders", "inventory", "payments")
 
 
 @dataclass
