@@ -54,7 +54,7 @@ class Tally:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, what: str, outcome: str, seconds: float, *, with_servers: bool) -> None:
-        """One more."""
+        """Count one answer, or the want of one, after so many seconds."""
         with self._lock:
             self.outcomes[what][outcome] += 1
             if with_servers:

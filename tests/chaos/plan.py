@@ -64,7 +64,7 @@ class Fault:
     """How long until it is mended."""
 
     @property
-    def is_over(self) -> float:
+    def ends_at(self) -> float:
         """When it is mended, in seconds after the beginning."""
         return self.at + self.seconds
 
@@ -89,7 +89,7 @@ def draw(seed: int, seconds: float, targets: Mapping[str, Sequence[str]], kinds:
         free = [target for target in targets[kind.targets] if free_at.get(target, 0.0) <= at]
         if free and at + lasting <= seconds:
             fault = Fault(round(at, 1), kind.name, chance.choice(free), lasting)
-            free_at[fault.target] = fault.is_over + RECOVERY_SECONDS
+            free_at[fault.target] = fault.ends_at + RECOVERY_SECONDS
             faults.append(fault)
         at += chance.uniform(*PAUSE_SECONDS)
     return faults

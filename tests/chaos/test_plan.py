@@ -48,7 +48,7 @@ class TestPlan:
         faults = drawn(minutes=minutes)
 
         assert faults
-        assert all(fault.is_over <= minutes * 60 for fault in faults)
+        assert all(fault.ends_at <= minutes * 60 for fault in faults)
 
     def test_leaves_what_was_hurt_alone_for_a_while(self) -> None:
         """No two faults at one thing at once."""
@@ -56,11 +56,11 @@ class TestPlan:
 
         for target in {fault.target for fault in faults}:
             for one, next_one in pairwise(fault for fault in faults if fault.target == target):
-                assert next_one.at >= one.is_over + RECOVERY_SECONDS - 0.1
+                assert next_one.at >= one.ends_at + RECOVERY_SECONDS - 0.1
 
     def test_breaks_several_things_at_a_time(self) -> None:
         """As in life."""
-        assert any(later.at < earlier.is_over for earlier, later in pairwise(drawn()))
+        assert any(later.at < earlier.ends_at for earlier, later in pairwise(drawn()))
 
     def test_has_only_what_was_asked_for(self) -> None:
         """A soak has nothing in it."""

@@ -15,6 +15,7 @@ from services.chassis.topology import Subscription
 from tests.faults.crowd import make_crowd
 from tests.support.client import Client
 from tests.support.cluster import BROKER_PASSWORD, Cluster
+from tests.support.evidence import mails
 from tests.support.operator import Operator
 from tests.support.until import eventually
 
@@ -51,7 +52,7 @@ class Clinic:
         """The id of a new order that is confirmed, and everybody knows it."""
         order_id = self.customer.place(product or self.admin.add_product(stock=1))
         self.customer.wait_for(order_id, "Confirmed", seconds=60)
-        eventually(lambda: len(list((self.cluster.mailbox / "email").glob(f"{order_id}.*"))) == 2, "mails", 60)
+        eventually(lambda: len(mails(self.cluster, order_id)) == 2, "mails", 60)
         return order_id
 
     def about(self, order_id: str) -> dict[str, Any]:

@@ -41,10 +41,10 @@ _MONEY: Final = """
 
 def make_crowd(cluster: Cluster, number: int) -> list[Client]:
     """That many new customers; nobody has to hash a password for them."""
-    return [customer(cluster.url, row["id"]) for row in cluster.rows("users", _ACCOUNTS, number)]
+    return [signed_in(cluster.url, row["id"]) for row in cluster.rows("users", _ACCOUNTS, number)]
 
 
-def customer(url: str, user_id: UUID, role: str = "customer") -> Client:
+def signed_in(url: str, user_id: UUID, role: str = "customer") -> Client:
     """The owner of that account, with a token that was issued just now."""
     now = datetime.now(UTC)
     token = issue_token(Principal(user_id, role, uuid4(), uuid4(), now + TOKEN_LIFE), now, TOKENS)

@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg2
@@ -15,6 +14,7 @@ import requests
 from cli.readiness import direct_session
 from tests.support.client import Client, Json
 from tests.support.cluster import Cluster
+from tests.support.evidence import mails
 from tests.support.until import eventually
 
 PATIENCE_SECONDS: Final = 60.0
@@ -78,20 +78,16 @@ class Reader:
             charges=self.column("payments", "SELECT outcome FROM processor.charges WHERE key = %s", order_id),
             refunds=self.column("payments", refunds, f"{order_id}:refund")[0],
             movements=self.column("inventory", "SELECT kind FROM ledger WHERE order_id = %s ORDER BY number", order_id),
-            mails=self._messages("email", order_id),
+            mails=tuple(mails(self.cluster, order_id)),
             is_settled=found[0][3],
         )
-        object.__setattr__(outcome, "messages", self._messages("sms", order_id))
+        object.__setattr__(outcome, "messages", tuple(mails(self.cluster, order_id, "sms")))
         return outcome
 
     def close(self) -> None:
         """Let go of the connections."""
         for connection in self._connections.values():
             connection.close()
-
-    def _messages(self, channel: str, order_id: str) -> tuple[str, ...]:
-        files = (self.cluster.mailbox / channel).glob(f"{order_id}.*")
-        return tuple(sorted(Path(file).suffixes[0][1:] for file in files))
 
     def _connection(self, service: str) -> Any:
         if service not in self._connections:

@@ -16,12 +16,12 @@ from tests.faults.crowd import (
     ask_until,
     at_once,
     check_cancelled_once,
-    customer,
     ends,
     insist,
     make_crowd,
     orders_of,
     place,
+    signed_in,
     until_ended,
 )
 from tests.faults.shifted import SHIFTED, VARIABLE
@@ -81,7 +81,7 @@ class TestClocks:
     def test_every_order_ends_as_it_should(self, crooked: Crooked, cluster: Cluster, operator: Operator) -> None:
         """Shipped, cancelled or out of stock; the doctor is content, and takes every order for as old as it is."""
         product = crooked.shelf[25]
-        people, staff = make_crowd(cluster, 30), customer(cluster.url, uuid4(), "staff")
+        people, staff = make_crowd(cluster, 30), signed_in(cluster.url, uuid4(), "staff")
 
         placed = at_once([partial(crooked.order, who, a_wish(product)) for who in people])
         owners = dict(zip(placed, people, strict=True))

@@ -15,13 +15,13 @@ import pytest
 from tests.faults.crowd import (
     at_once,
     check_cancelled_once,
-    customer,
     ends,
     insist,
     make_crowd,
     money_of,
     orders_of,
     place,
+    signed_in,
     until_ended,
 )
 from tests.support.client import Client, a_wish
@@ -241,7 +241,7 @@ class TestIdempotencyKey:
         """Who says the same gets the same answer; who says something else is refused and places nothing."""
         product = admin.add_product(stock=2 * rounds)
         (owner,) = make_crowd(cluster, 1)
-        connections = [customer(cluster.url, UUID(owner.user_id)) for _ in range(20)]
+        connections = [signed_in(cluster.url, UUID(owner.user_id)) for _ in range(20)]
 
         for number in range(rounds):
             key, contested = str(uuid4()), number % 2

@@ -84,7 +84,7 @@ class Clocked(Door):
         self.taken: list[datetime] = []
 
     def ask(self, what: str, *args: Any, **kwargs: Any) -> Answer:
-        """As it is."""
+        """The answer, unchanged."""
         answer = super().ask(what, *args, **kwargs)
         if (what, answer.outcome) == ("place", "201"):
             self.taken.append(datetime.now(UTC))

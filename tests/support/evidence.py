@@ -2,23 +2,31 @@
 
 import hashlib
 from pathlib import Path
+from typing import Final
 
 from cli.doctor_reading import WITH_EVENTS
+from cli.servers.programs import wait_until
 from tests.support.client import Client
 from tests.support.cluster import Cluster
-from tests.support.until import eventually
 
-_TABLES = "SELECT schemaname || '.' || relname AS name FROM pg_stat_user_tables ORDER BY 1"
+MAIL_SECONDS: Final = 20
+_TABLES: Final = "SELECT schemaname || '.' || relname AS name FROM pg_stat_user_tables ORDER BY 1"
 
 
-def mails(cluster: Cluster, order_id: str) -> list[str]:
-    """The kinds of e-mail about the order."""
-    return sorted(Path(file).suffixes[0][1:] for file in (cluster.mailbox / "email").glob(f"{order_id}.*"))
+def mails(cluster: Cluster, order_id: str, channel: str = "email") -> list[str]:
+    """The kinds of message about the order, by e-mail or by SMS."""
+    return sorted(Path(file).suffixes[0][1:] for file in (cluster.mailbox / channel).glob(f"{order_id}.*"))
 
 
 def until_mails(cluster: Cluster, order_id: str, *kinds: str) -> None:
     """Wait until exactly these mails were sent about the order."""
-    eventually(lambda: mails(cluster, order_id) == sorted(kinds), f"{kinds}, not {mails(cluster, order_id)}")
+    found: list[str] = []
+
+    def are_sent() -> bool:
+        found[:] = mails(cluster, order_id)
+        return found == sorted(kinds)
+
+    assert wait_until(are_sent, seconds=MAIL_SECONDS), f"{kinds}: not in {MAIL_SECONDS} s, but {found}"
 
 
 def charge_of(cluster: Cluster, order_id: str) -> list[str]:

@@ -141,7 +141,7 @@ class ThreeNodes(Servers):
         return bool(queues) and all(len(queue.get("online", ())) == SIZE for queue in queues.values())
 
     def wait_together(self, vhost: str) -> None:
-        """Wait for that."""
+        """Wait until every quorum queue has a member at work on each node; fails with those there are."""
         assert wait_until(lambda: self.are_together(vhost), seconds=TOGETHER_SECONDS), self.quorum_queues(vhost)
 
     def remove(self) -> None:
