@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.chassis import letter, messaging
-from tests.faults import repair_alarms, repairs
+from tests.faults import repair_alarms, repair_stories
 from tests.faults.clinic import Clinic
 from tests.faults.repair_table import NEVER_LEFT_BEHIND, STORIES
 from tests.support.client import Client
@@ -16,7 +16,8 @@ from tests.support.cluster import Cluster
 from tests.support.operator import Operator
 from tests.support.rest import come_to_rest
 
-SMOKE = {repairs.payments_did_not_hear_of_the_cancellation.__name__, repairs.malformed_messages.__name__}
+SMOKE = {repair_stories.payments_did_not_hear_of_the_cancellation.__name__, repair_stories.malformed_messages.__name__}
+# to import a module puts its stories into the table
 assert repair_alarms.whatever_must_never_happen.__name__ in STORIES
 
 

@@ -12,8 +12,8 @@ from cli.servers.private import Servers
 from cli.state import current
 from cli.trouble import Trouble
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.copies import LIMIT_SECONDS, Verdict, as_environment, copied, run_tests, try_mutant
 from tests.mutants.mutant import Mutant
-from tests.mutants.trial import LIMIT_SECONDS, Verdict, as_environment, copied, run_tests, try_mutant
 
 TITLE = "# The mistakes that were made, and the tests that found them"
 

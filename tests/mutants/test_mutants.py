@@ -11,9 +11,9 @@ import pytest
 from cli.state import CHECKOUT
 from cli.trouble import Trouble
 from tests.mutants.catalogue import MUTANTS
+from tests.mutants.copies import Verdict, judged
 from tests.mutants.mutant import Edit, Mutant
 from tests.mutants.run import chosen, summary, table
-from tests.mutants.trial import Verdict, judged
 
 NAMES: Final = [each.name for each in MUTANTS]
 REPORT: Final = '<testsuites><testsuite><testcase name="t">{}</testcase></testsuite></testsuites>'
