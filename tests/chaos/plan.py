@@ -49,7 +49,7 @@ KINDS: Final = (
     Kind("cut from Redis", "everybody", (0, 0)),
     Kind("flush Redis", "everybody", (0, 0)),
 )
-"""All of them. One more is a line here and a function of the same name in ``hurt.ACTS``."""
+"""All of them. One more is a line here and an act of the same name in ``hurt.ACTS``."""
 
 
 @dataclass(frozen=True)
