@@ -199,9 +199,8 @@ class Load:
 
     def expire(self, order_id: str, **_: Any) -> Life:
         """Let its time be up, whatever it is doing; when the database is away it has more time."""
-        statement = "UPDATE orders SET deadline_at = now() WHERE id = %s AND status = 'Pending'"
         with suppress(Trouble, psycopg2.Error):
-            self.ground.cluster.execute("orders", statement, order_id)
+            self.ground.cluster.expire(order_id)
         yield from ()
 
     # --- asking

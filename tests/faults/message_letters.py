@@ -42,6 +42,13 @@ class Letters:
         (folder / "operator").write_text(f"AMQP_URI={operator.amqp_url}\n")
 
     @contextmanager
+    def seen_to(self) -> Iterator["Letters"]:
+        """None before the block, and what is left after it is discarded by the operator."""
+        self.discard_all()
+        yield self
+        self.discard_all()
+
+    @contextmanager
     def _queue(self, service: str) -> Iterator[DeadLetterQueue]:
         with closing(Connection(self.operator.amqp_url).transport.establish_connection()) as connection:
             yield DeadLetterQueue(connection, service)

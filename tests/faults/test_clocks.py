@@ -116,7 +116,7 @@ class TestClocks:
         with operator.cut(created):
             due, later = (crooked.order(who, a_wish(product)) for who in people)
             cluster.stop("orders")
-            cluster.execute("orders", "UPDATE orders SET deadline_at = clock_timestamp() WHERE id = %s", due)
+            cluster.expire(due)
             until_ended(cluster, [due])
             ended, pending = (ends(orders_of(cluster, [each])) for each in (due, later))
         cluster.start("orders")

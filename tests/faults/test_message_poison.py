@@ -38,11 +38,9 @@ METHODS = [wiring.methods[0] for wiring in map(read_wiring, service_classes()) i
 
 @pytest.fixture
 def letters(operator: Operator, tmp_path: Path) -> Iterator[Letters]:
-    """The dead letters; none before, and what is left afterwards is discarded by the operator."""
-    letters = Letters(operator, tmp_path)
-    letters.discard_all()
-    yield letters
-    letters.discard_all()
+    """The dead letters; none before a test."""
+    with Letters(operator, tmp_path).seen_to() as letters:
+        yield letters
 
 
 @pytest.fixture
@@ -238,7 +236,7 @@ class TestLies:
             tell(cluster, operator, [Lie(f"{held.service}.{held.method}", untrue(held.event, order_id))])
             (letter,) = eventually(lambda: letters.of("orders"), "given up", PATIENCE_SECONDS)
             assert (letter.kind, customer.order(order_id)["status"]) == ("alarm", "Pending")
-        cluster.execute("orders", "UPDATE orders SET deadline_at = now() WHERE id = %s", order_id)
+        cluster.expire(order_id)
         customer.wait_for(order_id, "Cancelled", 60, paymentStatus="Refunded")
 
         letters.copy(letter)

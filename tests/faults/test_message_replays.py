@@ -30,12 +30,10 @@ LONG_PATIENCE_SECONDS = 900.0
 
 @pytest.fixture
 def letters(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
-    """The dead letters; none before, and what is left afterwards is discarded by the operator."""
+    """The dead letters; none before a test."""
     monkeypatch.setenv("OMS_STATE", str(tmp_path))
-    letters = Letters(operator, tmp_path)
-    letters.discard_all()
-    yield letters
-    letters.discard_all()
+    with Letters(operator, tmp_path).seen_to() as letters:
+        yield letters
 
 
 class TestOfEveryHandler:

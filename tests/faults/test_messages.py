@@ -178,7 +178,7 @@ class TestLate:
         with Detour(operator, [held]).on() as detour:
             order_id = customer.place(product, **(late.wish or {}))
             eventually(detour.count, f"{held.event} is held back", 60)
-            cluster.execute("orders", "UPDATE orders SET deadline_at = now() WHERE id = %s", order_id)
+            cluster.expire(order_id)
             customer.wait_for(order_id, "Cancelled", 60, statusReason="expired", paymentStatus=late.payment)
             come_to_rest(cluster, operator, PATIENCE_SECONDS)
         query = "SELECT 1 FROM inbox WHERE order_id = %s AND handler = %s AND event_type = %s"

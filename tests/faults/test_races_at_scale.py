@@ -204,7 +204,7 @@ class TestDeadline:
             who, share = people[turn % AT_ONCE], turn % 6
             order_id = place(who, a_wish(product, method="pm_slow" if share in (1, 2) else "pm_ok"))
             if share:
-                expire(cluster, order_id, after=0 if share == 1 else waits[turn][0])
+                cluster.expire(order_id, after_seconds=0 if share == 1 else waits[turn][0])
             if share > 2:
                 Event().wait(0 if share == 3 else waits[turn][1])
                 who.cancel(order_id)
@@ -225,12 +225,6 @@ class TestDeadline:
         found = ends(orders)
         record_property("outcomes", dict(found))
         assert set(found) == {"Confirmed", "customer", "expired"}
-
-
-def expire(cluster: Cluster, order_id: str, after: float) -> None:
-    """Let the order's deadline be over so many seconds from now."""
-    moved = "UPDATE orders SET deadline_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s"
-    cluster.execute("orders", moved, after, order_id)
 
 
 class TestIdempotencyKey:

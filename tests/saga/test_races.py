@@ -97,7 +97,7 @@ class TestCancel:
         """Whoever comes second finds it cancelled."""
         order_id = customer.place(admin.add_product(stock=1), method="pm_slow")
 
-        expire(cluster, order_id)
+        cluster.expire(order_id)
         customer.cancel(order_id)
 
         eventually(partial(paid_back, customer, order_id), order_id)
@@ -128,11 +128,6 @@ def paid_back(customer: Client, order_id: str) -> dict[str, Any] | None:
     return order if order["paymentStatus"] in ("Refunded", "Voided") else None
 
 
-def expire(cluster: Cluster, order_id: str) -> None:
-    """Let the order's deadline be over."""
-    cluster.execute("orders", "UPDATE orders SET deadline_at = now() WHERE id = %s AND status = 'Pending'", order_id)
-
-
 class TestDeadline:
     """An order that takes too long."""
 
@@ -144,7 +139,7 @@ class TestDeadline:
         order_id = customer.place(product, method="pm_slow")
         eventually(lambda: charge_of(cluster, order_id), "charged")
 
-        expire(cluster, order_id)
+        cluster.expire(order_id)
         customer.wait_for(order_id, "Cancelled", statusReason="expired", paymentStatus="Refunded")
 
         eventually(lambda: admin.stock(product) == (1, 0), "given back")

@@ -259,6 +259,12 @@ class Cluster:
         finally:
             connection.close()
 
+    def expire(self, order_id: str, after_seconds: float = 0.0) -> None:
+        """Let the deadline of an order that is Pending be over so many seconds from now."""
+        moved = """UPDATE orders SET deadline_at = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND status = 'Pending'"""
+        self.execute("orders", moved, after_seconds, order_id)
+
     def flush_redis(self) -> None:
         """Let Redis forget everything."""
         with redis.Redis.from_url(self.place.endpoints.redis_url) as client:
