@@ -241,12 +241,18 @@ class TransientPublisher(SharedExtension):
         return self._has_answered
 
     def _ask(self) -> bool:
-        """Whether the broker answers; one that does not is given up."""
+        """Whether the broker answers; one that does not is given up.
+
+        So is the channel of one that does: RabbitMQ 3.10 drops whatever comes on a channel for a queue that had no
+        leader when they first met, and without confirms it does so in silence.
+        """
         try:
             with eventlet.Timeout(ANSWER_SECONDS), self._turn, self._thrown_away_on_error():
                 channel = self._open()
                 self._blockade.check()
                 channel.exchange_declare(RPC_EXCHANGE, "topic", passive=True)
+                channel.close()
+                self._channel = None
         except (*FAILURES, Blocked):
             return False
         return True
@@ -267,15 +273,16 @@ class TransientPublisher(SharedExtension):
         drop(connection)
 
     def _open(self) -> Channel:
-        if self._channel is not None:
+        if self._connection is not None:
             try:
                 read_all(self._connection)
             except FAILURES:
                 self._throw_away()
-        if self._channel is None:
+        if self._connection is None:
             opened = connect(self.container.config, self.container.config["HEARTBEAT"])
             self._connection = self._blockade.watch(opened)
-            self._channel = opened.channel()
+        if self._channel is None:
+            self._channel = self._connection.channel()
         return self._channel
 
     def _keep_alive(self) -> None:

@@ -24,8 +24,8 @@ MESSAGES: Final = MetaData()
 """The chassis' own tables, beside those of the service in the same database."""
 
 CONNECT_SECONDS: Final = 3
-PING_SECONDS: Final = 1.5
-"""Leaves who had to wait for it time to connect."""
+PING_SECONDS: Final = 1.0
+"""Leaves who had to wait for it time to connect and to ask."""
 
 PASSING: Final = (OperationalError, InterfaceError, PoolTimeoutError)
 """Errors that another try may not meet: connection lost, deadlock, lock or statement time-out, pool exhausted."""

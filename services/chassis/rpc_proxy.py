@@ -56,6 +56,7 @@ class ReplyListener(StockReplyListener):
     def setup(self) -> None:
         """Choose a queue, once for all proxies."""
         self.choose_queue()
+        self.queue_consumer.required_exchanges.add(RPC_EXCHANGE)
         self.queue_consumer.register_provider(self)
 
     def choose_queue(self) -> None:

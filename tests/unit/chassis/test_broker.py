@@ -115,6 +115,11 @@ class Doubt:
     def __init__(self) -> None:
         self.is_well = True
         self.asked = 0
+        self.closed = 0
+
+    def close(self) -> None:
+        """One channel less."""
+        self.closed += 1
 
     def exchange_declare(self, *_: Any, **__: Any) -> None:
         """Nothing more, or the connection breaks."""
@@ -142,6 +147,14 @@ class TestBrokerAnswers:
 
         assert [asked.publisher.broker_answers() for _ in range(3)] == [is_well] * 3
         assert asked.broker.asked == 1
+
+    def test_gives_up_the_channel_on_which_a_call_was_lost(self, asked: SimpleNamespace) -> None:
+        """The broker may drop everything on it, and say nothing."""
+        asked.publisher._channel = asked.broker
+
+        assert asked.publisher.broker_answers()
+
+        assert (asked.broker.closed, asked.publisher._channel) == (1, None)
 
     def test_asks_again_after_a_moment(self, asked: SimpleNamespace) -> None:
         """It may have gone away since, or come back."""

@@ -38,6 +38,7 @@ class TestQueueConsumer:
         listener.container = SimpleNamespace(service_name="orders")
         listener.queue_consumer = consumer
         listener.setup()
+        consumer.required_exchanges.clear()  # this broker is asked for nothing else
         before = listener.queue.name
 
         def refuse(**_: Any) -> None:
