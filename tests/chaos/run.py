@@ -69,6 +69,8 @@ def go_through(ground: Ground, diary: Diary, pool: ThreadPoolExecutor, args: arg
     load = Load(ground, Door(ground.doors, tally, lambda: ground.is_served), diary, args.seed, args.rate)
     takes = memory.Memory(ground, diary)
     plan = draw(args.seed, seconds, ground.targets, allowed(args))
+    if not plan and not args.soak:
+        diary.wrong("nothing was broken: no fault of this kind is over within this time")
     diary.begin()
     load.begin()
     load.lives.begin(takes.watch(seconds))

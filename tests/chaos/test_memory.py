@@ -1,6 +1,6 @@
 import pytest
 
-from tests.chaos.memory import JUDGED_AFTER_SECONDS, SAMPLE_SECONDS, grown, lines, thirds
+from tests.chaos.memory import JUDGED_AFTER_SECONDS, SAMPLE_SECONDS, Samples, grown, lines, thirds
 
 LONG = int(JUDGED_AFTER_SECONDS / SAMPLE_SECONDS)
 
@@ -14,16 +14,16 @@ class TestMemory:
 
     def test_that_grows_on_is_wrong(self) -> None:
         """It is said of which process, and by how much."""
-        samples = {("orders", 1): list(range(100, 100 + LONG)), ("payments", 2): [100] * LONG}
+        samples: Samples = {("orders", 1): [100 + each / 20 for each in range(LONG)], ("payments", 2): [100, 101] * LONG}
 
-        assert list(grown(samples)) == ["orders (process 1) grew from 160 to 200 MiB"]
+        assert list(grown(samples)) == ["orders (process 1) grew by 4.0 MiB in the last two thirds of its life"]
 
     def test_of_a_young_process_is_not_judged(self) -> None:
         """It may still be getting to its size."""
-        assert list(grown({("orders", 1): list(range(100, 99 + LONG))})) == []
+        assert list(grown({("orders", 1): [100 + each for each in range(LONG - 1)]})) == []
 
     @pytest.mark.parametrize("samples", [[7], [7, 7], [7, 7, 7, 7]])
     def test_is_told_of_the_shortest_life(self, samples: list[int]) -> None:
         """One look is enough for a figure."""
         assert thirds(samples) == (7, 7, 7)
-        assert len(list(lines({("orders", 1): samples}))) == 2
+        assert len(list(lines({("orders", 1): samples}))) == 3
