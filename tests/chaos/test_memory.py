@@ -14,7 +14,8 @@ class TestMemory:
 
     def test_that_grows_on_is_wrong(self) -> None:
         """It is said of which process, and by how much."""
-        samples: Samples = {("orders", 1): [100 + each / 20 for each in range(LONG)], ("payments", 2): [100, 101] * LONG}
+        leak = [100 + each / 20 for each in range(LONG)]
+        samples: Samples = {("orders", 1): leak, ("payments", 2): [100, 101] * LONG}
 
         assert list(grown(samples)) == ["orders (process 1) grew by 4.0 MiB in the last two thirds of its life"]
 
