@@ -1,4 +1,4 @@
-"""``./oms faults``: the whole fault suite of ``tests/faults``, also what takes too long for ``./oms test``."""
+"""``./oms faults``: the whole fault suite, also what takes too long for ``./oms test``."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,8 @@ from cli.state import current
 
 HELP = "break everything that can break, and report what came of it"
 PASSES_ON = True
-SUITE = "tests/faults"
+SUITE = ("tests/faults", "tests/saga")
+"""What goes wrong in production, each thing on its own; and the saga where a server or a service is away."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -16,6 +17,6 @@ def run(args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser(prog="oms faults", description=HELP, epilog="Further arguments go to pytest.")
     parser.add_argument("--report", type=Path, default=current().folder / "faults", help="where to write the report")
     known, rest = parser.parse_known_args(args.rest)
-    chosen = [] if any(part.startswith(SUITE) for part in rest) else [SUITE]
+    chosen = [] if any(part.startswith(SUITE) for part in rest) else SUITE
     everything = ["-m", "", "-v", "--tb=short", "--report", str(known.report.absolute())]
     return test.run(argparse.Namespace(rest=[*everything, *chosen, *rest]))
