@@ -32,7 +32,7 @@ from services.chassis.topology import Subscription, derive, read_wiring
 from services.inventory.seed import seed as seed_catalogue
 from services.users.seed import seed as seed_admin
 
-READY_SECONDS: Final = 60
+READY_SECONDS: Final = 120
 ADMIN_EMAIL: Final = "admin@example.com"
 ADMIN_PASSWORD: Final = "an-administrator-of-the-tests"
 BROKER_PASSWORD: Final = "a-test-broker-password"
