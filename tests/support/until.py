@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 PAUSE_SECONDS: Final = 0.03
 
 
-def eventually(look: Callable[[], Value | None], what: str = "it", seconds: float = 20.0) -> Value:
+def eventually(look: Callable[[], Value | None], what: str = "it", seconds: float = 60.0) -> Value:
     """The first answer of ``look`` that is true; fails with the last one when there is none in time."""
     end = time.monotonic() + seconds
     while not (found := look()):
