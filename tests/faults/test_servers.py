@@ -11,6 +11,7 @@ import pytest
 from cli.databases import DATABASES
 from cli.servers.private import Servers
 from cli.trouble import Trouble
+from tests.faults.fault_report import SAID
 from tests.faults.server_troubles import (
     ALARMS,
     alarmed,
@@ -105,8 +106,7 @@ def full_disk(cluster: Cluster, folder: Path, record: Any) -> Iterator[None]:
         try:
             disk.enter_context(on_full_disk(cluster, folder))
         except Trouble as reason:
-            print(f"said, not done: {reason}")  # noqa: T201 - whoever reads the report should know
-            record("said_not_done", str(reason))
+            record(SAID, str(reason))
             disk.enter_context(refusing_rows(cluster))
         yield
 
