@@ -22,8 +22,11 @@ LIMIT_SECONDS: Final = 600
 
 NOT_COPIED: Final = (".git", ".venv", ".oms", ".*_cache", ".hypothesis", "__pycache__")
 
-OF_THE_MUTANT: Final = ("NameError", "ImportError", "ModuleNotFoundError", "SyntaxError", "TypeError", "AttributeError")
-"""A test that fails with these has met a mutant that does not run, not one that does wrong."""
+ASSERTED: Final = ("assert ", "AssertionError", "Failed: ")
+"""How a complaint begins that a test makes itself; whatever else it fails with may have come from anywhere."""
+
+REFUSED: Final = "sqlalchemy.exc.IntegrityError: "
+"""How that of a constraint begins; it counts for the mutants that say so."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,17 @@ def try_mutant(mutant: Mutant, servers: Mapping[str, str]) -> Verdict:
     """What the mutant's killer says of a copy with the mistake in it."""
     with copied() as checkout:
         mutant.write(checkout)
-        return run_tests(checkout, [mutant.killer], servers, LIMIT_SECONDS)
+        found = (*ASSERTED, REFUSED) if mutant.is_refused else ASSERTED
+        return run_tests(checkout, [mutant.killer], servers, LIMIT_SECONDS, found)
 
 
-def run_tests(checkout: Path, tests: Sequence[str], servers: Mapping[str, str], seconds: float) -> Verdict:
+def run_tests(
+    checkout: Path,
+    tests: Sequence[str],
+    servers: Mapping[str, str],
+    seconds: float,
+    found: tuple[str, ...] = ASSERTED,
+) -> Verdict:
     """How the tests end in that checkout, with this one's virtual environment."""
     report, log, began = checkout.parent / "report.xml", checkout.parent / "log", time.monotonic()
     options = ["--suppress-nameko-eventlet-notification", "-q", "--tb=short", f"--junitxml={report}"]
@@ -68,18 +78,18 @@ def run_tests(checkout: Path, tests: Sequence[str], servers: Mapping[str, str], 
     finally:
         if child.alive:
             child.kill()
-    return judged(child.process.returncode, report, last_lines(log, 40), time.monotonic() - began)
+    return judged(child.process.returncode, report, last_lines(log, 40), time.monotonic() - began, found)
 
 
-def judged(code: int, report: Path, log: str, seconds: float) -> Verdict:
-    """What pytest's exit code and report come to; an error around a test is no failure of it."""
+def judged(code: int, report: Path, log: str, seconds: float, found: tuple[str, ...] = ASSERTED) -> Verdict:
+    """What pytest's exit code and report come to: only a complaint that begins like one of ``found`` is a failure."""
     if code == 0:
         return Verdict(passed=True, failed=False, word="passed", seconds=seconds)
     words = complaints(report) if code == 1 else []
     if not words:
         return Verdict(passed=False, failed=False, word=f"did not run:\n{log}", seconds=seconds)
-    failed = not words[0].startswith(OF_THE_MUTANT)
-    return Verdict(passed=False, failed=failed, word=words[0], seconds=seconds)
+    telling = [word for word in words if word.startswith(found)]
+    return Verdict(passed=False, failed=bool(telling), word=(telling or words)[0], seconds=seconds)
 
 
 def complaints(report: Path) -> list[str]:

@@ -11,6 +11,7 @@ RELAY: Final = "services/chassis/relay.py"
 WORK: Final = "services/chassis/work.py"
 
 HANDLER: Final = "tests/unit/chassis/test_event_handler.py::TestEventHandler"
+COMMITS: Final = "tests/integration/chassis/test_acknowledging.py::TestCommit"
 STEPS: Final = "tests/integration/chassis/test_relay_steps.py"
 PUBLISHER: Final = "tests/integration/chassis/test_confirmed_publisher.py::TestPublish"
 
@@ -28,6 +29,71 @@ MUTANTS: Final = (
                 "        try:\n            self.container.spawn_worker(",
             ),
         ),
+    ),
+    Mutant(
+        name="commit-after-acknowledgement",
+        mistake="A handler leaves its commit to somebody else, and does not wait for it.",
+        cost="The message is acknowledged first: a commit that then fails, or never comes, has lost the event.",
+        killer=f"{COMMITS}::test_a_commit_that_fails_acknowledges_nothing",
+        edits=(
+            Edit(
+                MESSAGING,
+                "from kombu.entity import Queue\n",
+                "import eventlet\nfrom kombu.entity import Queue\n",
+            ),
+            Edit(
+                MESSAGING,
+                "                with service.begin.once(delivery) as work:\n"
+                "                    if work is not None:\n"
+                "                        method(service, delivery.event, work)\n",
+                "                opened = service.begin.once(delivery)\n"
+                "                work = opened.__enter__()\n"
+                "                if work is not None:\n"
+                "                    method(service, delivery.event, work)\n"
+                "                eventlet.spawn_n(opened.__exit__, None, None, None)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        name="commit-failure-swallowed",
+        mistake="A commit that fails is logged, and no more.",
+        cost="The broker forgets an event that no database has seen.",
+        killer=f"{COMMITS}::test_a_commit_that_fails_acknowledges_nothing",
+        edits=(
+            Edit(
+                WORK,
+                "        if work.commit():\n            self._relay.wake()\n",
+                "        try:\n"
+                "            if work.commit():\n"
+                "                self._relay.wake()\n"
+                "        except Exception as error:\n"
+                '            log.error("commit_failed", error=type(error).__name__)\n',
+            ),
+        ),
+    ),
+    Mutant(
+        name="time-by-local-clock",
+        mistake="What happens is dated by the clock of whichever process it happens in.",
+        cost="An instance whose clock is ahead writes dates that the others take for the future.",
+        killer="tests/integration/chassis/test_unit_of_work.py::TestTime"
+        "::test_is_the_databases_whatever_the_process_believes[2]",
+        edits=(Edit(WORK, "self.session.execute(select(func.now())).scalar_one()", "datetime.now(UTC)"),),
+    ),
+    Mutant(
+        name="time-of-events-by-local-clock",
+        mistake="What a handler does is dated by the clock of its process.",
+        cost="As before, and an event's answer may be older than the event.",
+        killer="tests/integration/chassis/test_unit_of_work.py::TestTime"
+        "::test_is_the_databases_whatever_the_process_believes[-2]",
+        edits=(Edit(WORK, "event.event_id), delivery, began)", "event.event_id), delivery, datetime.now(UTC))"),),
+    ),
+    Mutant(
+        name="lost-calls-channel-kept",
+        mistake="The channel on which a call was lost carries the next ones too.",
+        cost="A broker that dropped one in silence drops all, until somebody restarts the process.",
+        killer="tests/unit/chassis/test_broker.py::TestBrokerAnswers"
+        "::test_gives_up_the_channel_on_which_a_call_was_lost",
+        edits=(Edit.drop(BROKER, "                channel.close()\n                self._channel = None\n"),),
     ),
     Mutant(
         name="requeue-for-ever",

@@ -38,6 +38,8 @@ class Mutant:
     cost: str
     killer: str
     edits: tuple[Edit, ...]
+    is_refused: bool = False
+    """A constraint of the database stops the mistake, so that its IntegrityError is what the killer may fail with."""
 
     def sources(self, checkout: Path) -> Mapping[str, str]:
         """Every file of the checkout that the mistake changes, with the mistake in it."""

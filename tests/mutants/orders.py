@@ -22,6 +22,7 @@ MUTANTS: Final = (
         cost="A cancellation overwrites what a payment has decided meanwhile.",
         killer=f"{STEPS}::test_are_waited_for_by_a_person",
         edits=(Edit(REPOSITORY, "visible_to, lock=True)", "visible_to, lock=False)"),),
+        is_refused=True,  # a history has one entry for each version
     ),
     Mutant(
         name="no-compare-and-set",
@@ -35,6 +36,7 @@ MUTANTS: Final = (
                 'bindparam("sources", type_=ARRAY(Text)).is_not(None), *conditions)',
             ),
         ),
+        is_refused=True,  # nothing is Confirmed that says why it was cancelled
     ),
     Mutant(
         name="any-sum-confirms",

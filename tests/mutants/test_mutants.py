@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ import pytest
 from cli.state import CHECKOUT
 from cli.trouble import Trouble
 from tests.mutants.catalogue import MUTANTS
-from tests.mutants.copies import Verdict, judged
+from tests.mutants.copies import ASSERTED, REFUSED, Verdict, judged, try_mutant
 from tests.mutants.mutant import Edit, Mutant
 from tests.mutants.run import chosen, summary, table
 
@@ -80,12 +81,29 @@ class TestVerdict:
         [
             (0, "", True, False),
             (1, '<failure message="AssertionError: assert 1 == 2&#10;more" />', False, True),
-            (1, '<failure message="sqlalchemy.exc.IntegrityError: (psycopg2...) ..." />', False, True),
+            (1, '<failure message="assert [1] == []" />', False, True),
+            (1, "<failure message=\"Failed: DID NOT RAISE &lt;class 'X'&gt;\" />", False, True),
+            (1, '<failure message="KeyError: 1" /><failure message="assert 1 == 2" />', False, True),
+            (1, '<failure message="sqlalchemy.exc.OperationalError: connection refused" />', False, False),
+            (1, '<failure message="sqlalchemy.exc.IntegrityError: (psycopg2...) ..." />', False, False),
+            (1, "<failure message=\"KeyError: 'x'\" />", False, False),
             (1, "<failure message=\"NameError: name 'x' is not defined\" />", False, False),
             (1, '<error message="no server" />', False, False),
             (4, "", False, False),
         ],
-        ids=["passed", "failed", "refused by the database", "not a program", "error around it", "no such test"],
+        ids=[
+            "passed",
+            "asserted with a word",
+            "asserted",
+            "not raised",
+            "asserted by one of two",
+            "no server",
+            "refused by the database",
+            "stumbled",
+            "not a program",
+            "error around it",
+            "no such test",
+        ],
     )
     def test_tells_failing_from_not_running(
         self,
@@ -95,13 +113,42 @@ class TestVerdict:
         passed: bool,  # noqa: FBT001 - parameters
         failed: bool,  # noqa: FBT001 - likewise
     ) -> None:
-        """An error of the mutant, or of a server, kills nobody."""
+        """An error of the mutant, of a server or of anything else kills nobody."""
         report = tmp_path / "report.xml"
         report.write_text(REPORT.format(case))
 
         verdict = judged(code, report, "the log", 1.0)
 
         assert (verdict.passed, verdict.failed) == (passed, failed)
+
+    def test_counts_a_refusal_where_one_stops_the_mistake(self, tmp_path: Path) -> None:
+        """Which the mutant says."""
+        report = tmp_path / "report.xml"
+        report.write_text(REPORT.format('<failure message="sqlalchemy.exc.IntegrityError: (psycopg2...) ..." />'))
+
+        assert judged(1, report, "the log", 1.0, (*ASSERTED, REFUSED)).failed
+
+
+class TestTrying:
+    """A mistake is made in a copy, and its killer run there."""
+
+    def test_finds_a_real_one(self) -> None:
+        """One whose killer needs no server; the checkout itself stays as it is."""
+        (mutant,) = chosen(["acknowledge-before-commit"])
+
+        verdict = try_mutant(mutant, {})
+
+        assert verdict.failed, verdict.word
+        assert mutant.sources(CHECKOUT)
+
+    def test_finds_nothing_where_the_killer_does_not_look(self) -> None:
+        """The mistake lives, and is said to."""
+        (mutant,) = chosen(["acknowledge-before-commit"])
+        (other,) = chosen(["lost-calls-channel-kept"])
+
+        verdict = try_mutant(replace(mutant, killer=other.killer), {})
+
+        assert not verdict.failed, verdict.word
 
 
 class TestRun:

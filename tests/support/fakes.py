@@ -1,9 +1,9 @@
-"""What stands around a service in tests that drive it without a broker: callers, a bell, a cache, a container."""
+"""What stands around a service in tests that drive it without a broker: callers, a bell, a cache, a desk, the rest."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from nameko.extensions import is_dependency
@@ -11,6 +11,8 @@ from nameko.extensions import is_dependency
 from services.chassis.auth import Principal
 
 Service = TypeVar("Service")
+
+MOST_FAILURES: Final = 5
 
 
 def a_caller(role: str = "customer", user_id: UUID | None = None) -> Principal:
@@ -43,6 +45,30 @@ class FakeCopies:
     def invalidate(self, *keys: str) -> None:
         """Note them."""
         self.invalidated += keys
+
+
+class Desk:
+    """Where messages are acknowledged, given back, put off and given up; ``fates`` says in which order."""
+
+    def __init__(self) -> None:
+        self.fates: list[str] = []
+        self.most_failures = MOST_FAILURES
+
+    def ack_message(self, _: object) -> None:
+        """The broker forgets it."""
+        self.fates.append("acknowledged")
+
+    def requeue_message(self, _: object) -> None:
+        """The broker delivers it again, at once."""
+        self.fates.append("given back")
+
+    def later(self, *_: object) -> None:
+        """To a retry queue."""
+        self.fates.append("put off")
+
+    def bury(self, *_: object) -> None:
+        """To the dead letters."""
+        self.fates.append("given up")
 
 
 class Container:

@@ -9,34 +9,9 @@ from services.chassis import wire
 from services.chassis.errors import Alarm, NotFound, Unavailable
 from services.chassis.messaging import EventHandler
 from services.chassis.redelivery import FAILURES
+from tests.support.fakes import MOST_FAILURES, Desk
 from tests.support.stage import ThingHappenedEvent
 from tests.support.theatre import an_event
-
-MOST_FAILURES = 5
-
-
-class Desk:
-    """Where messages are acknowledged, given back, put off and given up; ``fates`` says in which order."""
-
-    def __init__(self) -> None:
-        self.fates: list[str] = []
-        self.most_failures = MOST_FAILURES
-
-    def ack_message(self, _: object) -> None:
-        """The broker forgets it."""
-        self.fates.append("acknowledged")
-
-    def requeue_message(self, _: object) -> None:
-        """The broker delivers it again, at once."""
-        self.fates.append("given back")
-
-    def later(self, *_: object) -> None:
-        """To a retry queue."""
-        self.fates.append("put off")
-
-    def bury(self, *_: object) -> None:
-        """To the dead letters."""
-        self.fates.append("given up")
 
 
 class Workshop:
