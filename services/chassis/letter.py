@@ -20,6 +20,12 @@ from services.chassis import wire
 DELIVERY_LIMIT: Final = 100
 """After so many crashes in mid-handling the broker itself gives a message up; failures are counted by the chassis."""
 
+BY_THE_BROKER: Final[Mapping[str, str]] = {
+    "delivery_limit": "the service ended again and again while it was handling this message",
+    "rejected": "given up by the broker: rejected by whoever had taken it",
+}
+"""The kinds of letters that the broker itself gave up, and what is said of them."""
+
 HISTORY: Final = "x-oms-history"
 LONGEST_HISTORY: Final = 20
 HIDDEN: Final = "(hidden)"
@@ -168,9 +174,8 @@ def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _reason_of(death: Mapping[str, Any]) -> str:
-    if death.get("reason") == "delivery_limit":
-        return "the service ended again and again while it was handling this message"
-    return f"given up by the broker: {death.get('reason', 'no reason said')}"
+    reason = str(death.get("reason", "no reason said"))
+    return BY_THE_BROKER.get(reason, f"given up by the broker: {reason}")
 
 
 def _attempts_of(death: Mapping[str, Any]) -> int:

@@ -28,7 +28,7 @@ from services.chassis.errors import Alarm, MalformedEvent, Unavailable
 from services.chassis.logs import get_logger
 from services.chassis.metrics import HANDLER_SECONDS, timed
 from services.chassis.outbox import Event
-from services.chassis.redelivery import ATTEMPT, FAILURES, Failure, Redelivery, count
+from services.chassis.redelivery import ATTEMPT, FAILURES, Failure, Kind, Redelivery, count
 from services.chassis.tracing import CORRELATION, TRACEPARENT, sane_correlation_id, sane_traceparent
 from services.chassis.work import Delivery
 
@@ -167,8 +167,8 @@ class EventHandler(StockEventHandler):
         )
 
 
-def classify(error: BaseException) -> str:
-    """How a failure is met: ``passing``, ``malformed``, ``alarm`` or ``lasting``."""
+def classify(error: BaseException) -> Kind:
+    """How a failure is met."""
     if isinstance(error, Unavailable | RedisError | OSError) or is_passing(error):
         return "passing"
     if isinstance(error, MalformedEvent):

@@ -9,7 +9,7 @@ letter keeps its body and headers, and says why, where and after how many attemp
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import eventlet
 from amqp.serialization import dumps
@@ -22,6 +22,9 @@ from services.chassis.logs import get_logger
 from services.chassis.metrics import DEAD_LETTERS, RETRIES
 
 log = get_logger(__name__)
+
+Kind = Literal["passing", "malformed", "alarm", "lasting"]
+"""How a failure is met: what is passing is tried for as long as it lasts, everything else is given up some time."""
 
 ATTEMPT: Final = "x-oms-attempt"
 FAILURES: Final = "x-oms-failures"
@@ -58,7 +61,7 @@ class Failure:
     handler: str
     attempt: int
     failures: int
-    kind: str
+    kind: Kind
     reason: str
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import redis
 from amqp.basic_message import Message
@@ -13,12 +13,16 @@ from kombu.connection import Connection
 from cli.__main__ import main
 from cli.doctor_reading import WITH_EVENTS
 from services.chassis.dead_letters import DeadLetterQueue, Wanted
-from services.chassis.letter import HISTORY, DeadLetter
+from services.chassis.letter import BY_THE_BROKER, DELIVERY_LIMIT, HISTORY, DeadLetter
+from services.chassis.redelivery import Kind
 from tests.faults.message_detour import opened
 from tests.faults.message_stories import LISTENING
 from tests.support.cluster import Cluster
 from tests.support.operator import Operator
 from tests.support.until import eventually
+
+KINDS: Final = frozenset(get_args(Kind)) - {"passing"} | BY_THE_BROKER.keys()
+"""All that a letter may have been given up for, by the chassis or by the broker."""
 
 MOST: Final = 10_000
 PATIENCE_SECONDS: Final = 120.0
@@ -93,6 +97,15 @@ class Letters:
         """What ``./oms dead-letters`` exits with."""
         action, *rest = arguments
         return main(["dead-letters", action, "--env", str(self.folder), *rest])
+
+
+def let_broker_give_up(operator: Operator, queue: str, kind: str) -> None:
+    """Take the queue's next message until the broker gives it up: by rejecting it, or by ending each time with it."""
+    rejected = kind == "rejected"
+    with opened(operator) as channel:
+        for _ in range(1 if rejected else DELIVERY_LIMIT + 1):
+            message = eventually(lambda: channel.basic_get(queue), "in the queue", PATIENCE_SECONDS)
+            channel.basic_reject(message.delivery_tag, requeue=not rejected)
 
 
 def history_of(letter: DeadLetter) -> Sequence[str]:

@@ -8,10 +8,9 @@ from uuid import uuid4
 from amqp.basic_message import Message
 from kombu.connection import Connection
 
-from services.chassis.letter import DELIVERY_LIMIT
 from tests.faults.clinic import Clinic
+from tests.faults.message_letters import let_broker_give_up
 from tests.faults.repair_table import LETTERS, UNHEARD, story
-from tests.support.until import eventually
 
 # --- events that somebody did not hear
 
@@ -251,25 +250,20 @@ def a_handler_failed_for_long(clinic: Clinic) -> Iterator[None]:
     clinic.customer.wait_for(order_id, "Confirmed", seconds=60)
 
 
-@story(LETTERS, kinds=("delivery_limit",))
+@story(LETTERS, kinds=("delivery_limit", "rejected"))
 def the_broker_gave_up(clinic: Clinic) -> Iterator[None]:
-    """Whoever took the message ended each time before it was answered."""
+    """Whoever took the message ended each time before it was answered; another one was rejected."""
     queue = clinic.subscription("OrderCreatedEvent", "inventory").queue
+    products = {kind: clinic.admin.add_product(stock=1) for kind in ("delivery_limit", "rejected")}
     clinic.cluster.stop("inventory")
-    order_id = clinic.customer.place(clinic.admin.add_product(stock=1))
-    with Connection(clinic.cluster.place.vhost.amqp_url) as connection:
-        channel = connection.default_channel
-
-        def drop_often() -> bool:
-            for _ in range(DELIVERY_LIMIT):
-                message = channel.basic_get(queue)
-                if message:
-                    channel.basic_reject(message.delivery_tag, requeue=True)
-            return bool(clinic.letters(count=0))
-
-        eventually(drop_often, "given up by the broker", 90)
-    (letter,) = clinic.letters("delivery_limit")
+    orders = []
+    for kind, product in products.items():
+        orders.append(clinic.customer.place(product))
+        let_broker_give_up(clinic.operator, queue, kind)
+    letters = clinic.letters(count=len(orders))
     clinic.start("inventory")
     yield
-    clinic.replay(letter)
-    clinic.customer.wait_for(order_id, "Confirmed", seconds=60)
+    for letter in letters:
+        clinic.replay(letter)
+    for order_id in orders:
+        clinic.customer.wait_for(order_id, "Confirmed", seconds=60)

@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from uuid import uuid4
 import pytest
 
 from cli.doctor_reading import WITH_EVENTS
-from services.chassis.letter import DeadLetter
+from services.chassis.letter import BY_THE_BROKER, DeadLetter
 from tests.faults.message_detour import opened, send
-from tests.faults.message_letters import Letters, Reluctance, history_of, replay_twice
+from tests.faults.message_letters import KINDS, Letters, Reluctance, history_of, let_broker_give_up, replay_twice
 from tests.faults.message_lies import Lie, tell, untrue
 from tests.faults.message_stories import PATIENT, Leavings, differences, leavings, tell_all
 from tests.support.client import Client
@@ -26,6 +27,8 @@ from tests.support.until import eventually
 
 PATIENCE_SECONDS = 120.0
 LONG_PATIENCE_SECONDS = 900.0
+HOPELESS = {"alarm", "malformed"}
+"""The kinds that no mending helps."""
 
 
 @pytest.fixture
@@ -93,12 +96,12 @@ def settled(left: Leavings) -> Leavings:
 
 
 class TestOfEveryKind:
-    """Letters that cannot succeed, and those that the broker has given up by itself."""
+    """Whatever a letter was given up for, it may be replayed twice, one replay after the other."""
 
     def test_comes_back_with_its_history(
         self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, letters: Letters
     ) -> None:
-        """What is malformed, and what must never happen: each time as it was, and with one entry more."""
+        """What can never succeed: each time as it was, and with one entry more."""
         order_id = customer.place(admin.add_product(stock=1))
         customer.wait_for(order_id, "Confirmed", 60)
         until_mails(cluster, order_id, "confirmation", "receipt")
@@ -115,34 +118,55 @@ class TestOfEveryKind:
 
         again = letters.wait_for(alarm, malformed)
         assert [history_of(again[alarm]), history_of(again[malformed])] == [["alarm"] * 2, ["malformed"] * 2]
+        assert {each.kind for each in again.values()} == HOPELESS
         assert {name: each.body for name, each in again.items()} == {name: each.body for name, each in first.items()}
         assert customer.order(order_id)["status"] == "Confirmed"
 
     @pytest.mark.long
-    def test_does_what_the_broker_gave_up(
-        self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, letters: Letters
+    @pytest.mark.parametrize("kind", sorted(KINDS - HOPELESS))
+    def test_does_what_is_missing_once(
+        self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, letters: Letters, kind: str
     ) -> None:
-        """Once, though it was there twice and went twice."""
-        to = cluster.subscription("inventory.on_order_created")
+        """First it fails again and comes back; then its cause is mended, and it is there twice and goes twice."""
         product = admin.add_product(stock=2)
         come_to_rest(cluster, operator, PATIENCE_SECONDS)
-        cluster.stop(to.service)
-        order_id = customer.place(product)
-        with opened(operator) as channel:
-            message = eventually(lambda: channel.basic_get(to.queue), "in the queue", 60)
-            channel.basic_reject(message.delivery_tag, requeue=False)
-        cluster.start(to.service)
-        (letter,) = eventually(lambda: letters.of(to.service), "given up", 60)
-        assert (letter.handler, letter.kind) == ("inventory.on_order_created", "rejected")
+        with failing(cluster, operator, kind) as give_up:
+            order_id = customer.place(product)
+            give_up()
+            (first,) = eventually(letters.of, "given up", PATIENCE_SECONDS)
+            assert (first.handler, first.kind, first.history) == ("inventory.on_order_created", kind, [])
+            assert letters.replay(first) == 1
+            give_up()
+            (again,) = eventually(letters.of, "given up again", PATIENCE_SECONDS)
+            assert (again.kind, history_of(again), again.body) == (kind, [kind], first.body)
 
-        letters.copy(letter)
-        assert letters.replay(letter) == 2
+        letters.copy(again)
+        assert letters.replay(again) == 2
         customer.wait_for(order_id, "Confirmed", 60)
         come_to_rest(cluster, operator, PATIENCE_SECONDS)
 
         assert movements_of(cluster, order_id) == [("reserved", 1)]
         assert charge_of(cluster, order_id) == ["charged"]
         assert letters.of() == []
+
+
+@contextmanager
+def failing(cluster: Cluster, operator: Operator, kind: str) -> Iterator[Callable[[], None]]:
+    """While the block runs inventory cannot reserve; call what it yields, and an order that waits is given up so."""
+    to = cluster.subscription("inventory.on_order_created")
+    if kind in BY_THE_BROKER:
+        cluster.stop(to.service)
+        try:
+            yield partial(let_broker_give_up, operator, to.queue, kind)
+        finally:
+            cluster.start(to.service)
+    else:
+        assert kind == "lasting"
+        cluster.execute(to.service, "ALTER TABLE reservations RENAME TO mislaid")
+        try:
+            yield lambda: None
+        finally:
+            cluster.execute(to.service, "ALTER TABLE mislaid RENAME TO reservations")
 
 
 def are_back(letters: Letters, times: int) -> bool:
