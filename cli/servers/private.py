@@ -125,12 +125,17 @@ class Servers:
         for child in reversed(self.children[name]):
             child.kill()
 
-    def restart(self, name: str) -> None:
-        """Start the server again, stopping it first when it runs, and wait until it works."""
-        programs = [child.program for child in self.children[name]]
-        self.end(name)
-        self.children[name] = [self.spawn(program) for program in programs]
-        self.wait(name)
+    def restart(self, *names: str) -> None:
+        """Start these servers again, stopping first what runs, and wait until all work, who may need one another.
+
+        They die with the thread that calls this, as every :class:`Child` does.
+        """
+        for name in names:
+            programs = [child.program for child in self.children[name]]
+            self.end(name)
+            self.children[name] = [self.spawn(program) for program in programs]
+        for name in names:
+            self.wait(name)
 
     def end(self, name: str) -> None:
         """Stop one server in good order; :meth:`restart` brings it back."""

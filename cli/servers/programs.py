@@ -95,7 +95,10 @@ def identity(account: Account | None) -> dict[str, Any]:
 
 
 class Child:
-    """A program running as our child, its output in a log file; it dies with us, even when we are killed."""
+    """A program running as our child, its output in a log file; it dies with us, even when we are killed.
+
+    More exactly it dies with the thread that made it: one of a pool must not.
+    """
 
     def __init__(self, program: Program, log: Path) -> None:
         self.program = program

@@ -18,7 +18,7 @@ from cli.servers.endpoints import Endpoints, Management, amqp_url
 from cli.servers.place import servers_folder
 from cli.servers.ports import LOOPBACK, Ports
 from cli.servers.private import Servers
-from cli.servers.programs import wait_until
+from cli.servers.programs import run, wait_until
 from cli.servers.rabbitmq import ADMIN, VHOST, RabbitMQ
 from cli.trouble import Trouble
 from tests.support.lines import Line
@@ -29,6 +29,10 @@ AWAY_SECONDS: Final = 2.0
 """How long a balancer sends nobody to a node that has refused somebody."""
 
 AS_IN_PRODUCTION: Final = ("cluster_partition_handling = pause_minority", "queue_leader_locator = balanced")
+
+_HAND_OVER: Final = """
+    [begin {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, Name)),
+     rabbit_quorum_queue:transfer_leadership(Queue, '{node}') end || Name <- [{names}]]."""
 
 
 class Balancer(Line):
@@ -131,6 +135,17 @@ class ThreeNodes(Servers):
         """Which node leads each quorum queue."""
         names = {node.node_name: name for name, node in self.nodes.items()}
         return {name: names[queue["leader"]] for name, queue in self.quorum_queues(vhost).items()}
+
+    def hand_over(self, vhost: str, queues: Sequence[str], name: str) -> None:
+        """Let that node lead these queues: leaders do not come back by themselves to a node that was away."""
+        broker = self.children[name][-1].program
+        control = str(Path(broker.arguments[0]).with_name("rabbitmqctl"))
+        names = ", ".join(f'<<"{queue}">>' for queue in queues)
+        wish = _HAND_OVER.format(vhost=vhost, node=self.nodes[name].node_name, names=names)
+        run([control, "eval", wish], environment=broker.environment)
+        assert wait_until(
+            lambda: {self.leaders(vhost)[queue] for queue in queues} == {name}, seconds=TOGETHER_SECONDS
+        ), f"not led by {name}: {self.leaders(vhost)}"
 
     def are_together(self, vhost: str) -> bool:
         """Whether every quorum queue has a member at work on each node."""
