@@ -80,7 +80,7 @@ MUTANTS: Final = (
         name="idempotency-key-ignored",
         mistake="Nobody looks whether the key was used before.",
         cost="A customer whose connection broke, and who tries again, has bought everything twice.",
-        killer=f"{KEYS}::test_gets_the_first_answer_again",
+        killer=f"{KEYS}::test_holds_when_the_process_dies_with_the_order",
         edits=(Edit(SERVICE, "first = answers.find_answer(request)", "first = None"),),
     ),
     Mutant(
