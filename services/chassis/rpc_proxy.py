@@ -83,11 +83,12 @@ class ReplyListener(StockReplyListener):
             return
         try:
             answer = wire.decode(message.body)
-            answer = {"error": answer["error"], "result": answer["result"]}
-        except (ValueError, KeyError, TypeError, RecursionError):
+            error, result = answer["error"], answer["result"]
+            refusal = deserialize(error) if error else None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             waiting.send_exception(Unavailable("malformed_reply", "The service's answer could not be read."))
             return
-        waiting.send(answer)
+        waiting.send((refusal, result))
 
     def expect(self, correlation_id: str) -> Signal:
         """What will receive the answer to this call."""
@@ -120,10 +121,10 @@ class Reply:
     def result(self) -> Any:
         """What the method returned. Raises one of the six kinds; Unavailable when no answer came in time."""
         with timed(RPC_CLIENT_SECONDS, self._call.name):
-            answer = self._wait()
-            if answer["error"]:
-                raise deserialize(answer["error"])
-            return answer["result"]
+            refusal, result = self._wait()
+            if refusal:
+                raise refusal
+            return result
 
     def _wait(self) -> Any:
         too_late = eventlet.Timeout(seconds_left(self._deadline))

@@ -1,66 +1,99 @@
 """A queue full of messages, how fast one process works them off, and how much memory it takes meanwhile."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 from amqp.basic_message import Message
 
 from cli.servers.programs import wait_until
 from services.chassis.topology import Subscription
 from tests.faults.message_detour import opened
 from tests.support.cluster import Cluster
-from tests.support.operator import Operator
+from tests.support.operator import Operator, counts
+from tests.support.until import eventually
 
 BATCH: Final = 1_000
 
 
-def fill(operator: Operator, to: Subscription, body: bytes, count: int) -> None:
-    """Put that many copies of a message into the queue; the broker has confirmed each."""
+def fill(operator: Operator, to: Subscription, bodies: Iterable[bytes]) -> int:
+    """Put these messages into the queue, each of which the broker has confirmed; how many."""
+    number = confirmed = 0
     with opened(operator) as channel:
-        confirmed = 0
 
         def note(tag: int, multiple: bool) -> None:  # noqa: FBT001 - py-amqp calls it so
             nonlocal confirmed
             confirmed = tag if multiple else confirmed + 1
 
         channel.events["basic_ack"].add(note)
-        message = Message(body, content_type="application/json", delivery_mode=2)
-        for number in range(1, count + 1):
+        for number, body in enumerate(bodies, 1):
+            message = Message(body, content_type="application/json", delivery_mode=2)
             channel._basic_publish(message, f"{to.service}.redeliver", to.queue)
-            while number - confirmed > BATCH or (number == count and confirmed < count):
+            while number - confirmed > BATCH:
                 channel.connection.drain_events(timeout=60)
+        while confirmed < number:
+            channel.connection.drain_events(timeout=60)
+    return number
 
 
-@dataclass
-class Drained:
-    """How a backlog went: the process's memory at every look, and how long it took."""
+@dataclass(frozen=True)
+class Worked:
+    """How a new process has worked off a queue: how long it took, and the most memory that it ever had."""
 
-    seconds: float = 0.0
-    taken_bytes: list[int] = field(default_factory=list)
-
-    @property
-    def grown_bytes(self) -> int:
-        """By how much the process ever was larger than when a fifth of it was done; until then it warms up."""
-        return max(self.taken_bytes) - self.taken_bytes[len(self.taken_bytes) // 5]
+    seconds: float
+    most_bytes: int
 
 
-def drain(cluster: Cluster, operator: Operator, to: Subscription, limit_seconds: float) -> Drained:
-    """Watch the service's one process until the queue is empty."""
-    process = psutil.Process(cluster.children[to.service].process.pid)
-    drained, began = Drained(), time.monotonic()
+def work_off(
+    cluster: Cluster,
+    operator: Operator,
+    to: Subscription,
+    bodies: Iterable[bytes],
+    limit_seconds: float,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Worked:
+    """Fill the queue while nobody reads it, let a new process begin, and wait until each message is acknowledged."""
+    cluster.stop(to.service)
+    count = fill(operator, to, bodies)
+    cluster.start(to.service)
+    began = time.monotonic()
+    meanwhile()
     with opened(operator) as channel:
 
-        def is_empty() -> bool:
-            drained.taken_bytes.append(process.memory_info().rss)
-            drained.seconds = time.monotonic() - began
-            return not channel.queue_declare(to.queue, passive=True).message_count
+        def is_done() -> bool:
+            """Those at the process are not in the queue, and not answered either."""
+            waiting = channel.queue_declare(to.queue, passive=True).message_count
+            return not waiting and answered(cluster, to) >= count
 
-        assert wait_until(is_empty, seconds=limit_seconds), f"not drained in {limit_seconds} s"
-    return drained
+        assert wait_until(is_done, seconds=limit_seconds), f"not worked off in {limit_seconds} s"
+    seconds = time.monotonic() - began
+    eventually(lambda: left(operator, to) == 0, "all are acknowledged", 60)
+    assert answered(cluster, to) == count
+    return Worked(seconds, peaks(cluster)[to.service])
+
+
+def answered(cluster: Cluster, to: Subscription) -> int:
+    """How many deliveries the service's one process has answered since it began."""
+    found = counts(cluster, to.service, "oms_handler_seconds_count", "handler")
+    return found.get(f"{to.service}.{to.method}", 0)
+
+
+def left(operator: Operator, to: Subscription) -> int:
+    """How many messages the queue has, with those at the process; the broker may say so five seconds late."""
+    return int(operator.broker.get("queues", operator.vhost, to.queue)["messages"])
+
+
+@contextmanager
+def growing(cluster: Cluster) -> Iterator[dict[str, int]]:
+    """After the block: by how many bytes each process was ever larger meanwhile than before it."""
+    peaks(cluster)  # what was before is forgotten
+    before = peaks(cluster)
+    grown: dict[str, int] = {}
+    yield grown
+    grown.update({name: peak - before[name] for name, peak in peaks(cluster).items() if name in before})
 
 
 def peaks(cluster: Cluster) -> dict[str, int]:
@@ -69,8 +102,8 @@ def peaks(cluster: Cluster) -> dict[str, int]:
 
 
 def _peaks(cluster: Cluster) -> Iterator[tuple[str, int]]:
-    for name, child in cluster.children.items():
-        folder = Path(f"/proc/{child.process.pid}")
+    for name, pid in cluster.pids.items():
+        folder = Path(f"/proc/{pid}")
         lines: dict[str, Any] = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
         yield name, int(lines["VmHWM"].split()[0]) * 1024
         (folder / "clear_refs").write_text("5")

@@ -206,6 +206,16 @@ def bad_calls(mark: Path) -> Iterator[Poison]:
     yield from (Poison(each.name, each.make, properties=plain | dict(each.properties)) for each in packed(mark))
 
 
+def bad_answers(mark: Path) -> Iterator[Poison]:
+    """What nobody can read as the answer to a call."""
+    yield from bad_calls(mark)
+    yield from (each for each in malformed() if each.reason == NOT_JSON)
+    known = "services.chassis.errors.NotFound"
+    errors: list[Any] = ["x", 7, [1], {"exc_path": []}, {"exc_path": known, "exc_args": 7}, {"exc_path": known}]
+    for error in errors:
+        yield Poison(f"the error {error}", raw(wire.encode({"result": None, "error": error})))
+
+
 def call(calls: Calls, method: str, body: bytes, **properties: Any) -> str:
     """Send a call as it is, and get what to wait for."""
     number = str(uuid4())

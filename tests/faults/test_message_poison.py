@@ -1,7 +1,9 @@
 """Messages that are not what they should be: events, calls and answers; and some that are well-formed and not true."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -15,23 +17,24 @@ from cli.services import service_classes
 from services.chassis import wire
 from services.chassis.letter import DeadLetter
 from services.chassis.topology import read_wiring
-from tests.faults.message_backlog import peaks
+from tests.faults.message_backlog import growing
 from tests.faults.message_detour import Detour, opened, send
 from tests.faults.message_letters import Letters
 from tests.faults.message_lies import BELIEVED, NOBODY, Lie, check_given_up, lie_about_nothing, lies_about, tell, untrue
-from tests.faults.message_poison import BAD_HEADERS, BOMB_BYTES, Dose, bad_calls, call, doses, table
+from tests.faults.message_poison import BAD_HEADERS, BOMB_BYTES, Dose, bad_answers, bad_calls, call, doses, table
 from tests.faults.message_stories import published, tell_all
 from tests.support.calls import Calls
-from tests.support.client import Client
+from tests.support.client import Client, a_wish
 from tests.support.cluster import Cluster
-from tests.support.evidence import charge_of, movements_of, refunds_of
+from tests.support.evidence import charge_of, movements_of, refunds_of, until_mails
 from tests.support.fixtures import examined
-from tests.support.operator import Operator
+from tests.support.operator import Operator, counts
 from tests.support.rest import come_to_rest
 from tests.support.until import eventually
 
 PATIENCE_SECONDS = 120.0
 ANSWERED = "SELECT event_id::text AS id FROM inbox"
+NO_ANSWER = {"result": None, "error": None}
 METHODS = [wiring.methods[0] for wiring in map(read_wiring, service_classes()) if wiring.methods]
 """One of each service that can be called."""
 
@@ -73,21 +76,20 @@ def poisoned(
     come_to_rest(cluster, operator, PATIENCE_SECONDS)
     base = {to: wire.decode(rows[0]["payload"]) for to, rows in published(cluster, told).items()}
     sent = list(doses(base, folder / "mark"))
-    before, answered, taken = cluster.pids, operator.handled(), peaks(cluster)
+    before, answered = cluster.pids, operator.handled()
     letters = Letters(operator, folder)
 
-    with opened(operator) as channel:
-        for dose in sent:
-            send(channel, dose.to, dose.body, **dose.properties)
-    good = Counter(f"{dose.to.service}.{dose.to.method}" for dose in sent if not dose.poison.reason)
-    eventually(lambda: operator.handled() >= answered + good, "the good ones are answered", PATIENCE_SECONDS)
-    found = letters.wait_for(*(dose.id for dose in sent if dose.poison.reason))
-
-    customer.wait_for(customer.place(admin.add_product(stock=1)), "Confirmed", 60)
-    come_to_rest(cluster, operator, PATIENCE_SECONDS)
+    with growing(cluster) as grown:
+        with opened(operator) as channel:
+            for dose in sent:
+                send(channel, dose.to, dose.body, **dose.properties)
+        good = Counter(f"{dose.to.service}.{dose.to.method}" for dose in sent if not dose.poison.reason)
+        eventually(lambda: operator.handled() >= answered + good, "the good ones are answered", PATIENCE_SECONDS)
+        found = letters.wait_for(*(dose.id for dose in sent if dose.poison.reason))
+        customer.wait_for(customer.place(admin.add_product(stock=1)), "Confirmed", 60)
+        come_to_rest(cluster, operator, PATIENCE_SECONDS)
     assert cluster.pids == before
     operator.purge_dead_letters()
-    grown = {name: peak - taken[name] for name, peak in peaks(cluster).items()}
     inboxes = {(name, row["id"]) for name in WITH_EVENTS for row in cluster.rows(name, ANSWERED)}
     return Poisoned(sent, found, inboxes, folder / "mark", grown)
 
@@ -119,7 +121,7 @@ class TestPoison:
     def test_is_never_unpickled_nor_unpacked(self, poisoned: Poisoned) -> None:
         """No pickle has left its mark, and nobody's memory has ever held what a bomb unpacks to."""
         assert not poisoned.mark.exists()
-        assert {name: grown for name, grown in poisoned.grown_bytes.items() if grown > BOMB_BYTES / 2} == {}
+        assert swollen(poisoned.grown_bytes) == {}
 
 
 class TestCalls:
@@ -127,8 +129,7 @@ class TestCalls:
 
     def test_are_refused(self, cluster: Cluster, unharmed: None, tmp_path: Path) -> None:
         """By every service, with an answer; nothing is unpickled, nothing unpacked."""
-        peaks(cluster)
-        with Calls(cluster.place.vhost.amqp_url, "gateway") as calls:
+        with growing(cluster) as grown, Calls(cluster.place.vhost.amqp_url, "gateway") as calls:
             for method in METHODS:
                 for poison in bad_calls(tmp_path / "mark"):
                     answer = calls.wait(call(calls, method, poison.make({}), **poison.properties), 60)
@@ -139,7 +140,7 @@ class TestCalls:
                     assert answer["error"]["exc_type"] in ("InvalidInput", "NotFound", "Unauthenticated"), answer
 
         assert not (tmp_path / "mark").exists()
-        assert {name: grown for name, grown in peaks(cluster).items() if grown > 2 * BOMB_BYTES} == {}
+        assert swollen(grown) == {}
 
     def test_are_given_up_without_reply_to(self, cluster: Cluster, letters: Letters, unharmed: None) -> None:
         """Nobody would learn the answer; a replay leaves them where they are."""
@@ -151,24 +152,82 @@ class TestCalls:
 
         assert {letter.service for letter in found} == set(services)
         assert {letter.reason for letter in found} == {"a call without reply_to: nobody would learn the answer"}
-        assert [letters.replay(letter) for letter in found] == [0] * len(found)
-        assert len(letters.of(*services)) == len(found)
+        for _ in range(2):
+            assert [letters.replay(letter) for letter in found] == [0] * len(found)
+            assert {letter.id for letter in letters.of(*services)} == {letter.id for letter in found}
 
-    def test_are_dropped_where_they_answer_nobody(
-        self, cluster: Cluster, operator: Operator, unharmed: None, tmp_path: Path
+    def test_are_refused_as_answers(
+        self, cluster: Cluster, operator: Operator, admin: Client, customer: Client, tmp_path: Path
     ) -> None:
-        """Whatever comes to those who wait for answers."""
-        keys = [each["routing_key"] for each in operator.broker.get("bindings", operator.vhost)]
-        listening = [key for key in keys if key.startswith("reply.")]
-        assert len(listening) >= sum(bool(read_wiring(each).calls) for each in service_classes())
-
-        with opened(operator) as channel:
-            for key in listening:
-                for poison in bad_calls(tmp_path / "mark"):
-                    message = Message(poison.make({}), correlation_id=str(uuid4()), **poison.properties)
-                    channel.basic_publish_confirm(message, "nameko-rpc", key)
+        """Whoever waits for one hears at once that it could not be read, and is answered the next time."""
+        anyone, products = Client(cluster.url), "/api/inventory/products"
+        before = cluster.pids["gateway"]
+        with (
+            growing(cluster) as grown,
+            away(cluster, "inventory"),
+            opened(operator) as channel,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            for poison in bad_answers(tmp_path / "mark"):
+                asking = pool.submit(anyone.ask, "GET", products)
+                asked = eventually(lambda: channel.basic_get("rpc-inventory", no_ack=True), "the call")
+                assert asked.delivery_info["routing_key"] == "inventory.list_products"
+                number, reply_to = asked.properties["correlation_id"], asked.properties["reply_to"]
+                answer = Message(poison.make(NO_ANSWER), correlation_id=number, **poison.properties)
+                channel.basic_publish_confirm(answer, "nameko-rpc", reply_to)
+                told = asking.result()
+                assert (told.status_code, told.json()["code"]) == (503, "malformed_reply"), poison.name
+        assert anyone.good("GET", products)["items"]
 
         assert not (tmp_path / "mark").exists()
+        assert swollen(grown) == {}
+        customer.wait_for(customer.place(admin.add_product(stock=1)), "Confirmed", 60)
+        assert cluster.pids["gateway"] == before
+
+    def test_are_dropped_where_they_answer_nobody(
+        self, cluster: Cluster, operator: Operator, admin: Client, unharmed: None, tmp_path: Path
+    ) -> None:
+        """Whatever comes to those who wait for answers; the next answer, which came behind it, is taken."""
+        waiting = {wiring.name for wiring in map(read_wiring, service_classes()) if wiring.calls}
+        keys = [each["routing_key"] for each in operator.broker.get("bindings", operator.vhost)]
+        listening = [key for key in keys if key.startswith("reply.")]
+        assert {key.split(".")[1] for key in listening} == waiting
+        before = answers_taken(cluster, waiting)
+
+        with growing(cluster) as grown:
+            with opened(operator) as channel:
+                for key in listening:
+                    for poison in bad_answers(tmp_path / "mark"):
+                        message = Message(poison.make(NO_ANSWER), correlation_id=str(uuid4()), **poison.properties)
+                        channel.basic_publish_confirm(message, "nameko-rpc", key)
+            customer = Client.register(cluster.url)
+            assert customer.ask("POST", "/api/order", a_wish(str(uuid4()))).status_code == 422
+            until_mails(cluster, customer.place(admin.add_product(stock=1)), "confirmation", "receipt")
+
+        now = answers_taken(cluster, waiting)
+        assert {name for name in waiting if now[name] > before[name]} == waiting
+        assert not (tmp_path / "mark").exists()
+        assert swollen(grown) == {}
+
+
+@contextmanager
+def away(cluster: Cluster, service: str) -> Iterator[None]:
+    """While the block runs, what the service is told and asked waits for it."""
+    cluster.stop(service)
+    try:
+        yield
+    finally:
+        cluster.start(service)
+
+
+def swollen(grown: Mapping[str, int]) -> dict[str, int]:
+    """The processes that have ever held what a bomb unpacks to."""
+    return {name: size for name, size in grown.items() if size > BOMB_BYTES / 2}
+
+
+def answers_taken(cluster: Cluster, services: Iterable[str]) -> dict[str, int]:
+    """How many calls of each service were answered so far."""
+    return {name: counts(cluster, name, "oms_rpc_client_seconds_count", "outcome").get("ok", 0) for name in services}
 
 
 class TestLies:

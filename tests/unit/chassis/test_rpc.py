@@ -31,9 +31,15 @@ class TestReplyListener:
 
         listener.handle_delivery(a_reply("a", wire.encode({"result": 5, "error": None})))
 
-        assert signal.wait() == {"result": 5, "error": None}
+        assert signal.wait() == (None, 5)
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"result": 1}', b"null"])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *(b"", b"{", b"[]", b"{}", b'{"result": 1}', b"null"),
+            *(b'{"result": null, "error": "x"}', b'{"result": null, "error": {"exc_path": []}}'),
+        ],
+    )
     def test_an_answer_that_is_none_is_unavailable(self, listener: ReplyListener, body: bytes) -> None:
         """Nobody waits for another one."""
         signal = listener.expect("a")
