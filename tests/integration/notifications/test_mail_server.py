@@ -73,7 +73,8 @@ class TestMailServer:
 
         bench.tell(event, event)
 
-        (mail,) = inbox.mails
+        assert len(inbox.mails) == 1
+        mail = inbox.mails[0]
         assert (mail.mail_from, mail.rcpt_tos) == ("orders@example.com", ["ann@example.com"])
         assert f"X-Order-Id: {order.id}".encode() in (mail.original_content or b"")
         assert bench.mails(order.id) == []
