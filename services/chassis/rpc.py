@@ -40,6 +40,15 @@ class RpcConsumer(StockRpcConsumer):
     publisher = TransientPublisher()
     redelivery = Redelivery()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._methods: dict[str, Any] = {}
+
+    def register_provider(self, provider: Any) -> None:
+        """Note the method for good: calls that came before the service stopped are answered while it stops."""
+        super().register_provider(provider)
+        self._methods[f"{self.container.service_name}.{provider.method_name}"] = provider
+
     def setup(self) -> None:
         """Register for the queue, once for all methods."""
         if self.queue is None:
@@ -71,7 +80,7 @@ class RpcConsumer(StockRpcConsumer):
             )
         args, kwargs = _read_call(message)
         routing_key = message.delivery_info["routing_key"]
-        entrypoint = self._methods().get(routing_key)
+        entrypoint = self._methods.get(routing_key)
         if entrypoint is None:
             raise NotFound("unknown_method", f"There is no method {routing_key[:100]}.")
         try:
@@ -82,9 +91,6 @@ class RpcConsumer(StockRpcConsumer):
         context[EXPIRES_AT] = min(received, monotonic() - late) + _budget(message.headers)
         answer = partial(self.answer, message, received)
         self.container.spawn_worker(entrypoint, args, kwargs, context_data=context, handle_result=answer)
-
-    def _methods(self) -> Mapping[str, Any]:
-        return {f"{self.container.service_name}.{each.method_name}": each for each in self._providers}
 
     def answer(self, message: RawMessage, started: float | None, _worker: Any, result: Any, exc_info: Any) -> Any:
         """Send the result or the error to whoever asked, and acknowledge the call."""

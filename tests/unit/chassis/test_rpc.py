@@ -7,7 +7,8 @@ from eventlet.event import Event as Signal
 
 from services.chassis import wire
 from services.chassis.errors import Conflict, TimedOut, Unavailable
-from services.chassis.rpc import INTERNAL, _budget, _context, _encode_answer
+from services.chassis.lateness import Lateness
+from services.chassis.rpc import INTERNAL, Rpc, RpcConsumer, _budget, _context, _encode_answer
 from services.chassis.rpc_proxy import ReplyListener, RpcProxy
 
 
@@ -149,3 +150,36 @@ class TestProxy:
 
         with pytest.raises(AttributeError, match="delete_order"):
             _ = proxy.delete_order
+
+
+class TestRpcConsumer:
+    """Which method a call is for."""
+
+    def test_knows_its_methods_while_they_are_taken_back(self) -> None:
+        """A call that came just before the service stopped is no call of an unknown method."""
+        consumer, run = RpcConsumer(), list[Any]()
+        consumer.container = SimpleNamespace(
+            service_name="orders",
+            received_at=lambda: 0.0,
+            spawn_worker=lambda entrypoint, *_, **__: run.append(entrypoint),
+        )
+        consumer.lateness = Lateness()
+        method = Rpc()
+        method.method_name = "place_order"
+        method.check_signature = lambda *_: None
+        consumer.register_provider(method)
+        consumer._providers.remove(method)
+
+        consumer.handle_delivery(a_call("orders.place_order"))
+
+        assert run == [method]
+
+
+def a_call(method: str) -> Any:
+    """A call as it arrives."""
+    return SimpleNamespace(
+        properties={"reply_to": "reply.gateway.1", "correlation_id": "c"},
+        headers={},
+        delivery_info={"routing_key": method, "redelivered": False},
+        body=wire.encode({"args": [], "kwargs": {}}),
+    )
