@@ -138,7 +138,7 @@ class Walk:
 
     def reprice(self) -> None:
         """The product gets a new price, and orders learns of it."""
-        price = 1 + secrets.randbelow(10_000) / 100
+        price = round(1 + secrets.randbelow(10_000) / 100, 2)
         self.ask(self.lane.admin, "PATCH", f"/api/inventory/products/{self.lane.product}", {"price": price})
         newest = "SELECT product_version FROM products WHERE id = %s"
         held = "SELECT product_version FROM catalogue WHERE product_id = %s"

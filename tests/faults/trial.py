@@ -138,7 +138,7 @@ class Trial:
         self.cluster = cluster
         self.operator = operator
         self.customer = Client.register(cluster.url)
-        self.product = admin.add_product(stock=100)
+        self.product = admin.add_product(stock=10_000)
         self.settled = self.customer.place(self.product)
         self.customer.wait_for(self.settled, "Confirmed")
         self.pids = cluster.pids
