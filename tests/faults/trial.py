@@ -27,6 +27,9 @@ PROBE_SECONDS: Final = 3.0
 TURNS: Final = 10
 """So many times a process has to wait for the processor before it has answered."""
 
+STOCK: Final = 900
+"""Enough for half a minute of one order after the other."""
+
 AGAIN_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.3
 LONGEST_ANSWER_SECONDS: Final = 60.0
@@ -138,7 +141,7 @@ class Trial:
         self.cluster = cluster
         self.operator = operator
         self.customer = Client.register(cluster.url)
-        self.product = admin.add_product(stock=10_000)
+        self.product = admin.add_product(stock=STOCK)
         self.settled = self.customer.place(self.product)
         self.customer.wait_for(self.settled, "Confirmed")
         self.pids = cluster.pids
@@ -149,7 +152,7 @@ class Trial:
         """Orders on their way to each end, and where that is."""
         place, product = self.customer.place, self.product
         ends = {place(product, method="pm_slow"): "Confirmed", place(product, method="pm_ok"): "Confirmed"}
-        ends |= {place(product, method="pm_declined"): "Cancelled", place(product, quantity=101): "Cancelled"}
+        ends |= {place(product, method="pm_declined"): "Cancelled", place(product, quantity=STOCK + 1): "Cancelled"}
         taken_back = place(product, method="pm_slow")
         self.customer.cancel(taken_back)
         return {**ends, taken_back: "Cancelled"}
