@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from amqp import Channel
@@ -128,11 +129,11 @@ class TestRefused:
     @pytest.mark.parametrize("key", ["reply.listener.0-0", "listener.relay", "#"])
     def test_listens_to_nobody_elses_calls_and_answers(self, channel: Callable[[str], Channel], key: str) -> None:
         """A reply queue hears its own answers."""
-        own = channel("teller")
-        own.queue_declare("rpc.reply-teller-0-1", exclusive=True)
+        own, name = channel("teller"), f"rpc.reply-teller-{uuid4()}"  # the broker may still know that of the last test
+        own.queue_declare(name, exclusive=True)
 
         with pytest.raises(AccessRefused):
-            own.queue_bind("rpc.reply-teller-0-1", RPC, key)
+            own.queue_bind(name, RPC, key)
 
     def test_enters_no_other_virtual_host(self, stage: Theatre) -> None:
         """Its permissions are of one."""
