@@ -1,6 +1,7 @@
 import pytest
 
 from cli.demo import play
+from cli.demo_door import Door
 from cli.demo_paper import Paper, described
 from cli.demo_shop import Shop, differences
 from cli.demo_stories import Story
@@ -63,3 +64,14 @@ class TestDescribed:
         whole = {"service": "orders", "event": "SomeEvent", "eventId": "an-id", "attempt": 1, "note": "", **step}
 
         assert described(whole) == line
+
+
+class TestDoor:
+    """One person at the gateway."""
+
+    @pytest.mark.parametrize(
+        ("url", "minds_proxies"), [("http://127.0.0.1:5011", False), ("https://shop.example.com", True)]
+    )
+    def test_minds_a_proxy_only_on_the_way_to_the_world(self, url: str, minds_proxies: bool) -> None:  # noqa: FBT001
+        """None leads to this machine."""
+        assert Door(url).http.trust_env is minds_proxies
