@@ -15,13 +15,15 @@ from functools import partial, wraps
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid5
 
+from eventlet.semaphore import Semaphore
 from kombu.entity import Queue
 from nameko.events import EventHandler as StockEventHandler
 from nameko.exceptions import ContainerBeingKilled
-from nameko.extensions import register_entrypoint
+from nameko.extensions import SharedExtension, register_entrypoint
 from redis.exceptions import RedisError
 
 from services.chassis import wire
+from services.chassis.config import read, whole
 from services.chassis.consumer import UNREADABLE, QueueConsumer, RawMessage
 from services.chassis.database import is_passing
 from services.chassis.errors import Alarm, MalformedEvent, Unavailable
@@ -64,7 +66,7 @@ def event_handler(source: str, kind: type[Event], *, once: bool = True) -> Calla
                     if work is not None:
                         method(service, delivery.event, work)
 
-        register_entrypoint(answer, EventHandler(source, kind))
+        register_entrypoint(answer, EventHandler(source, kind, once=once))
         return answer  # type: ignore[return-value] # Nameko calls it with a delivery, tests its __wrapped__
 
     return decorate
@@ -103,16 +105,38 @@ def _completed(payload: dict[str, Any], event_type: str) -> dict[str, Any]:
     return payload
 
 
+class Turns(SharedExtension):
+    """As many events of this process are in work at once as half of its database connections; the others wait here.
+
+    At work without a connection each would keep a worker from calls, give up after some seconds, be put off by a
+    message and come again: the more there was to do, the less would be done.
+    """
+
+    def setup(self) -> None:
+        """None is taken yet."""
+        self._free = Semaphore(max(1, read(self.container.config, "DB_POOL_SIZE", whole) // 2))
+
+    def take(self) -> None:
+        """Wait for a turn, first come, first served."""
+        self._free.acquire()
+
+    def give(self) -> None:
+        """Let the next one have it."""
+        self._free.release()
+
+
 class EventHandler(StockEventHandler):
     """Nameko's event handler on a queue that the topology declared, with retries, dead letters and typed events."""
 
     queue_consumer = QueueConsumer()
     redelivery = Redelivery()
+    turns = Turns()
     logs_its_errors = True
 
-    def __init__(self, source: str, kind: type[Event]) -> None:
+    def __init__(self, source: str, kind: type[Event], *, once: bool = True) -> None:
         super().__init__(source, kind.__name__)
         self.kind = kind
+        self.takes_turns = once
 
     def setup(self) -> None:
         """Register for the queue ``evt-<source>-<event>--<service>.<method>``, which must exist already."""
@@ -133,17 +157,35 @@ class EventHandler(StockEventHandler):
         correlation = sane_correlation_id(getattr(event, "correlation_id", None))
         context = {CORRELATION: correlation, TRACEPARENT: traceparent}
         context = {key: value for key, value in context.items() if value}
+        if self.takes_turns:
+            self.turns.take()
+        if self.container.stopping:
+            self._give_back(message)
+            return
         try:
             self.container.spawn_worker(
-                self, (delivery,), {}, context_data=context, handle_result=partial(self._settle, message)
+                self, (delivery,), {}, context_data=context, handle_result=partial(self._end, message)
             )
         except ContainerBeingKilled:
-            self.queue_consumer.requeue_message(message)
+            self._give_back(message)
 
-    def _settle(self, message: RawMessage, worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+    def _give_back(self, message: RawMessage) -> None:
+        self.queue_consumer.requeue_message(message)
+        if self.takes_turns:
+            self.turns.give()
+
+    def _end(self, message: RawMessage, _worker_ctx: Any, result: Any, exc_info: Any) -> tuple[Any, Any]:
+        try:
+            self._settle(message, exc_info)
+        finally:
+            if self.takes_turns:
+                self.turns.give()
+        return result, exc_info
+
+    def _settle(self, message: RawMessage, exc_info: Any) -> None:
         if exc_info is None:
             self.queue_consumer.ack_message(message)
-            return result, exc_info
+            return
         failure = self._failure(message, exc_info[1])
         if failure.kind == "lasting":
             log.error("handler_failed", handler=self.handler, attempt=failure.attempt, exc_info=exc_info)
@@ -153,7 +195,6 @@ class EventHandler(StockEventHandler):
             self.redelivery.later(message, failure)
         else:
             self.redelivery.bury(message, failure)
-        return result, exc_info
 
     def _failure(self, message: RawMessage, error: BaseException) -> Failure:
         kind = classify(error)

@@ -96,6 +96,13 @@ MUTANTS: Final = (
         edits=(Edit.drop(BROKER, "                channel.close()\n                self._channel = None\n"),),
     ),
     Mutant(
+        name="no-turns",
+        mistake="As many events are at work as the broker delivers, however few connections the database has.",
+        cost="After an outage each waits for a connection, gives up, is put off and comes again: minutes of nothing.",
+        killer="tests/unit/chassis/test_event_handler.py::TestTurns::test_half_of_the_connections_are_left_to_calls",
+        edits=(Edit.drop(MESSAGING, "        if self.takes_turns:\n            self.turns.take()\n"),),
+    ),
+    Mutant(
         name="requeue-for-ever",
         mistake="What fails for good is given back to its queue, again and again.",
         cost="One bad message keeps a worker busy for ever, and nobody is told.",
@@ -120,8 +127,8 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 MESSAGING,
-                "        else:\n            self.redelivery.bury(message, failure)\n        return result, exc_info",
-                "        else:\n            self.queue_consumer.ack_message(message)\n        return result, exc_info",
+                "        else:\n            self.redelivery.bury(message, failure)\n\n    def _failure",
+                "        else:\n            self.queue_consumer.ack_message(message)\n\n    def _failure",
             ),
         ),
     ),

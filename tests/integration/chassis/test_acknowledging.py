@@ -33,6 +33,8 @@ class Listener:
 class Workshop:
     """A container that runs the handler at once and then says how that ended, as Nameko does."""
 
+    stopping = False
+
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
 
@@ -61,7 +63,7 @@ def handler(engine: Engine, desk: Desk) -> Any:
     made: Any = EventHandler("teller", ThingHappenedEvent)
     made.container = Workshop(Listener(Begin(sessionmaker(engine), OutboxRelay(), Trace("request"))))
     made.queue_consumer, made.redelivery, made.handler = desk, desk, "listener.on_x"
-    made.queue = SimpleNamespace(name="evt-x")
+    made.queue, made.turns = SimpleNamespace(name="evt-x"), SimpleNamespace(take=bool, give=bool)
     return made
 
 

@@ -3,27 +3,36 @@
 from types import SimpleNamespace
 from typing import Any
 
+import eventlet
 import pytest
 
 from services.chassis import wire
 from services.chassis.errors import Alarm, NotFound, Unavailable
-from services.chassis.messaging import EventHandler
+from services.chassis.messaging import EventHandler, Turns
 from services.chassis.redelivery import FAILURES
 from tests.support.fakes import MOST_FAILURES, Desk
 from tests.support.stage import ThingHappenedEvent
 from tests.support.theatre import an_event
 
+CONNECTIONS = 4
+
 
 class Workshop:
-    """A container that has a free worker, which ends when the test says so."""
+    """A container with free workers, which end in their order when the test says so."""
+
+    def __init__(self) -> None:
+        self.shared_extensions: dict[type, object] = {}
+        self.config = {"DB_POOL_SIZE": CONNECTIONS}
+        self.stopping = False
+        self.at_work: list[Any] = []
 
     def spawn_worker(self, *_: object, handle_result: Any, **__: object) -> None:
         """Begin."""
-        self.settle = handle_result
+        self.at_work.append(handle_result)
 
     def end(self, error: Exception | None = None) -> None:
-        """The handler has returned, its transaction committed; or it has raised this."""
-        self.settle(None, None, (type(error), error, None) if error else None)
+        """The first handler has returned, its transaction committed; or it has raised this."""
+        self.at_work.pop(0)(None, None, (type(error), error, None) if error else None)
 
 
 @pytest.fixture
@@ -35,10 +44,30 @@ def desk() -> Desk:
 @pytest.fixture
 def handler(desk: Desk) -> Any:
     """An event handler in front of that desk."""
-    made: Any = EventHandler("teller", ThingHappenedEvent)
+    return behind(desk, once=True)
+
+
+def behind(desk: Desk, *, once: bool) -> Any:
+    """An event handler of a workshop of its own."""
+    made: Any = EventHandler("teller", ThingHappenedEvent, once=once)
     made.container, made.queue_consumer, made.redelivery = Workshop(), desk, desk
     made.queue, made.handler = SimpleNamespace(name="evt-x"), "listener.on_x"
+    made.turns = Turns().bind(made.container)
+    made.turns.setup()
     return made
+
+
+def bring(handler: Any, count: int) -> None:
+    """So many events come at once."""
+    for _ in range(count):
+        eventlet.spawn(handler.handle_delivery, a_message())
+    go_on()
+
+
+def go_on() -> None:
+    """Whoever can do something has done it."""
+    for _ in range(10):
+        eventlet.sleep(0)
 
 
 def a_message(failures: int = 0) -> Any:
@@ -86,3 +115,41 @@ class TestEventHandler:
         handler.handle_delivery(message)
 
         assert desk.fates == ["given up"]
+
+
+class TestTurns:
+    """More events than there are connections to the database."""
+
+    def test_half_of_the_connections_are_left_to_calls(self, handler: Any, desk: Desk) -> None:
+        """One event begins for each that ends, well or not, and all have their turn."""
+        bring(handler, 5)
+        assert len(handler.container.at_work) == CONNECTIONS // 2
+
+        for error in (None, Unavailable("away", "Away."), Alarm("never")):
+            handler.container.end(error)
+            go_on()
+            assert len(handler.container.at_work) == CONNECTIONS // 2
+
+        handler.container.end()
+        handler.container.end()
+        assert desk.fates == ["acknowledged", "put off", "given up", "acknowledged", "acknowledged"]
+
+    def test_without_a_database_nobody_waits(self, desk: Desk) -> None:
+        """There is nothing to share."""
+        handler = behind(desk, once=False)
+
+        bring(handler, 5)
+
+        assert len(handler.container.at_work) == 5
+
+    def test_who_waited_until_the_service_stops_goes_back_to_the_queue(self, handler: Any, desk: Desk) -> None:
+        """Another instance may begin at once; what was begun is ended."""
+        bring(handler, 5)
+        handler.container.stopping = True
+
+        handler.container.end()
+        handler.container.end()
+        go_on()
+
+        assert handler.container.at_work == []
+        assert sorted(desk.fates) == ["acknowledged"] * 2 + ["given back"] * 3
