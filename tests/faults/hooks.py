@@ -109,12 +109,11 @@ def _hook_handlers(passing: Passing) -> None:
         passing(Point.DELIVERED, self.handler, tag_of(message.body))
         original(self, message)
 
-    def settle(original: Any, self: Any, message: Any, worker_ctx: Any, result: Any, exc_info: Any) -> Any:
+    def settle(original: Any, self: Any, message: Any, exc_info: Any) -> None:
         tag = "" if exc_info else tag_of(message.body)
         passing(Point.MESSAGE_RECORDED, self.handler, tag)
-        settled = original(self, message, worker_ctx, result, exc_info)
+        original(self, message, exc_info)
         passing(Point.AFTER_ACK, self.handler, tag)
-        return settled
 
     around(EventHandler, "handle_delivery", deliver)
     around(EventHandler, "_settle", settle)
