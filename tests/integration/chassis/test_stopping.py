@@ -50,7 +50,7 @@ class TestStopping:
         restart_both(theatre)
 
         assert [code for code, _ in outcomes] == [0, 0]
-        assert max(seconds for _, seconds in outcomes) < 6
+        assert max(seconds for _, seconds in outcomes) < 12  # a starved machine takes its time
 
     def test_what_runs_is_answered(self, theatre: Theatre) -> None:
         """A request and the call it waits for, when both services are told to stop."""
