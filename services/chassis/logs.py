@@ -5,6 +5,7 @@ are greenthread-local under eventlet). What libraries log through ``logging`` co
 """
 
 import logging
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,6 +17,10 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+
+
+# Commands and shells, which never ask for the formatter, answer on standard output, where a log line would spoil JSON.
+structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def formatter() -> logging.Formatter:

@@ -34,6 +34,9 @@ def clinic(
         come_to_rest(cluster, operator)
         clinic.until_content()
         yield clinic
+        cluster.heal()  # where a story broke off, the next module shall not find its pieces
+        operator.purge_dead_letters()
+        clinic.repair()
 
 
 def chosen() -> Iterator[Any]:

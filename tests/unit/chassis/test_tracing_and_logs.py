@@ -1,6 +1,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.state import CHECKOUT
 from services.chassis import logs
 from services.chassis.tracing import Trace, sane_correlation_id, sane_traceparent
 
@@ -117,3 +120,16 @@ class TestLogs:
         logs.get_logger(request.node.name).info("x", note='a\n{"event": "forged"}')
 
         assert len(lines.getvalue().splitlines()) == 1
+
+
+class TestCommands:
+    """Programs that are no services and never ask for the formatter."""
+
+    def test_leave_standard_output_to_the_answer(self) -> None:
+        """``--json`` stays JSON, whatever is logged meanwhile."""
+        program = "from services.chassis.logs import get_logger; get_logger('x').warning('redis_silent'); print('{}')"
+
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+
+        assert (ended.stdout, "redis_silent" in ended.stderr) == ("{}\n", True)
