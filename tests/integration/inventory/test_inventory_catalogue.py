@@ -70,7 +70,7 @@ class TestReading:
             *("id", "name", "description", "price", "currency", "available", "active", "createdAt", "updatedAt")
         }
 
-    @pytest.mark.parametrize("product_id", [str(uuid4()), "lamp", ""])
+    @pytest.mark.parametrize("product_id", [str(uuid4()), "lamp", ""], ids=["unknown", "no id", "empty"])
     def test_knows_no_other(self, inventory: InventoryBench, product_id: str) -> None:
         """An id that is none is as unknown."""
         with pytest.raises(NotFound):
