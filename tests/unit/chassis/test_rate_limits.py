@@ -15,7 +15,7 @@ from services.chassis.problems import Refusal
 from services.chassis.rate_limits import Guesses, GuessLimit, RateLimit, Requests
 from tests.support.fakes import Container
 
-Limiting = TypeVar("Limiting", RateLimit, GuessLimit)
+Limiting = TypeVar("Limiting", bound=RateLimit | GuessLimit)
 
 NOWHERE = "redis://127.0.0.1:9/0"
 SETTINGS = {
