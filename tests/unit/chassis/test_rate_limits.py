@@ -6,7 +6,6 @@ import pytest
 from nameko.exceptions import ConfigurationError
 from werkzeug.test import EnvironBuilder
 
-from services.chassis.cache import Link
 from services.chassis.config import Rate, rate, read
 from services.chassis.errors import TimedOut, Unauthenticated
 from services.chassis.http_app import Request
@@ -258,7 +257,3 @@ class TestKey:
     def test_is_made_of_any_text(self, house: House) -> None:
         """Half a surrogate pair included."""
         assert house.requests("few", "FEW").limit.counters.key("few", "\ud800")
-
-    def test_needs_no_redis_to_be_made(self) -> None:
-        """Nothing connects before something is counted."""
-        assert Link(NOWHERE).is_up
