@@ -17,6 +17,16 @@ FAKED = ["-m", "nameko", "run", "tests.integration.gateway.fake_peers:FakedGatew
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
+CROWD = 200
+
+
+@pytest.fixture
+def wide_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """A gateway with four workers and room for many."""
+    with Door(tmp_path_factory.mktemp("gateway"), "gateway", FAKED) as door:
+        yield door
+
+
 @pytest.fixture
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """A gateway with four workers, room for eight streams, and short breath."""
@@ -144,6 +154,21 @@ class TestStreams:
 
         eventually(lambda: open_streams(gateway) == 0, "no stream left")
         assert "Traceback" not in gateway.log.read_text()
+
+    def test_may_be_hundreds(self, wide_gateway: Door) -> None:
+        """None is in another's way, nor in that of a request, nor in that of a stop."""
+        with ExitStack() as crowd:
+            for _ in range(0, CROWD, 50):
+                some = [crowd.enter_context(closing(begin(wide_gateway, KNOWN))) for _ in range(50)]
+                for connection in some:
+                    read_until(connection, b"id: 1\n")
+            assert open_streams(wide_gateway) == CROWD
+            headers = {"Authorization": f"Bearer {a_token()}"}
+            assert requests.get(f"{wide_gateway.url}/api/auth/me", headers=headers, timeout=10).status_code == 200
+
+            wide_gateway.terminate()
+
+            assert wide_gateway.process.wait(timeout=10) == 0
 
     def test_end_when_the_gateway_stops(self, gateway: Door) -> None:
         """Each properly, so that its client goes on elsewhere."""
