@@ -18,7 +18,9 @@ AWAY = "33333333-3333-4333-8333-333333333333"
 GROWING = "44444444-4444-4444-8444-444444444444"
 OVER = "55555555-5555-4555-8555-555555555555"
 LEAVING = "66666666-6666-4666-8666-666666666666"
+LONG = "77777777-7777-4777-8777-777777777777"
 LAST_ENTRY = 4
+LONG_HISTORY = 90
 ORDERS_STEP = {"at": "2026-01-01T00:00:00Z", "service": "orders"}
 INVENTORY_STEP = {"at": "2026-01-01T00:00:00.500000Z", "service": "inventory"}
 LATER_STEP = {"at": "2026-01-01T00:00:01Z", "service": "orders"}
@@ -28,7 +30,7 @@ def get_order(order_id: str) -> dict[str, Any]:
     """The one order there is."""
     if order_id == AWAY:
         raise Unavailable("service_away", "The service is away.", {"retry_after": 4})
-    if order_id not in {KNOWN, GROWING, OVER}:
+    if order_id not in {KNOWN, GROWING, OVER, LONG}:
         raise NotFound("order_not_found", "There is no such order.")
     return {"id": order_id, "status": "Pending"}
 
@@ -61,8 +63,13 @@ def login(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_history(order_id: str, after: int) -> dict[str, Any]:
-    """One entry that stays the only one, or four, of which those of one order come with each look at it."""
+    """One entry that stays the only one, or four, of which those of one order come with each look at it.
+
+    Those of another one are more than any socket's buffers hold.
+    """
     get_order(order_id)
+    if order_id == LONG:
+        return {"entries": [{"number": 1 + each, "note": "x" * 200_000} for each in range(LONG_HISTORY)], "over": False}
     entries = {KNOWN: 1, OVER: LAST_ENTRY, GROWING: min(LAST_ENTRY, ASKED[GROWING])}[order_id]
     numbers = range(after + 1, entries + 1)
     return {"entries": [{"number": number, "event": "news"} for number in numbers], "over": entries == LAST_ENTRY}

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.integration.gateway.door import Answer, Door, a_token, check_problem, everything, one_answer
-from tests.integration.gateway.fake_peers import GROWING, KNOWN, LEAVING, OVER
+from tests.integration.gateway.fake_peers import GROWING, KNOWN, LEAVING, LONG, OVER
 from tests.support.until import eventually
 
 FAKED = ["-m", "nameko", "run", "tests.integration.gateway.fake_peers:FakedGateway", "--config"]
@@ -22,8 +22,8 @@ CROWD = 200
 
 @pytest.fixture
 def wide_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """A gateway with four workers and room for many."""
-    with Door(tmp_path_factory.mktemp("gateway"), "gateway", FAKED) as door:
+    """A gateway with four workers and room for many, with little patience."""
+    with Door(tmp_path_factory.mktemp("gateway"), "gateway", FAKED, HTTP_SOCKET_SECONDS=1) as door:
         yield door
 
 
@@ -154,6 +154,13 @@ class TestStreams:
 
         eventually(lambda: open_streams(gateway) == 0, "no stream left")
         assert "Traceback" not in gateway.log.read_text()
+
+    def test_are_cut_off_from_who_does_not_read(self, wide_gateway: Door) -> None:
+        """After HTTP_SOCKET_SECONDS, once the buffers between the two are full."""
+        with closing(begin(wide_gateway, LONG)) as connection:
+            read_until(connection, b"id: 1\n")
+
+            eventually(lambda: open_streams(wide_gateway) == 0, "the stream is cut off", seconds=45)
 
     def test_may_be_hundreds(self, wide_gateway: Door) -> None:
         """None is in another's way, nor in that of a request, nor in that of a stop."""

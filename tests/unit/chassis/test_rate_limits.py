@@ -1,17 +1,20 @@
 """What limits do while Redis is away: the process counts by itself. With Redis: ``tests/integration/gateway``."""
 
+import socket
+from contextlib import closing
 from typing import TypeVar
 
 import pytest
 from nameko.exceptions import ConfigurationError
 from werkzeug.test import EnvironBuilder
 
+from services.chassis.cache import Link
 from services.chassis.config import Rate, rate, read
 from services.chassis.errors import TimedOut, Unauthenticated
 from services.chassis.http_app import Request
 from services.chassis.metrics import RATE_LIMITED
 from services.chassis.problems import Refusal
-from services.chassis.rate_limits import Guesses, GuessLimit, RateLimit, Requests
+from services.chassis.rate_limits import Guesses, GuessLimit, RateLimit, Requests, Tally
 from tests.support.fakes import Container
 
 Limiting = TypeVar("Limiting", bound=RateLimit | GuessLimit)
@@ -232,6 +235,23 @@ class TestGuesses:
 
         for _ in range(5):
             fail(guesses, account)
+
+
+class TestSilentRedis:
+    """A Redis that takes connections and says nothing."""
+
+    def test_is_asked_once_and_then_left_alone(self) -> None:
+        """While nobody asks it, counting costs nothing."""
+        with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+            tally = Tally(Link(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", clock=lambda: 0.0), "test")
+
+            counts = [tally.add("key", 60, 1).spent for _ in range(5)]
+
+            silent.settimeout(0)
+            silent.accept()[0].close()
+            with pytest.raises(BlockingIOError):
+                silent.accept()
+        assert counts == [1, 2, 3, 4, 5]
 
 
 class TestKey:
