@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from limits.storage import MemoryStorage, RedisStorage
 from nameko.extensions import SharedExtension
 
-from services.chassis.cache import Link
+from services.chassis.cache import PATIENT_SECONDS, Link
 from services.chassis.client_address import TrustedProxies
 from services.chassis.config import Rate, rate, read, text
 from services.chassis.errors import Unauthenticated, Unavailable
@@ -71,7 +71,7 @@ class Counters(SharedExtension):
     def setup(self) -> None:
         """Prepare the link; nothing connects before something is counted."""
         config = self.container.config
-        self.link = Link(read(config, "REDIS_URL", text))
+        self.link = Link(read(config, "REDIS_URL", text), PATIENT_SECONDS)  # a busy moment must not open a second count
         self.tally = Tally(self.link, f"{self.container.service_name}:rate")
         self.proxies = TrustedProxies.of(config)
         self.secret = sha256(read(config, "JWT_SECRET", text).encode()).digest()
