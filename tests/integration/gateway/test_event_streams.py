@@ -27,7 +27,7 @@ def wide_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         yield door
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """A gateway with four workers, room for eight streams, and short breath."""
     settings = {"EVENTS_HEARTBEAT_SECONDS": 0.2, "EVENTS_MAX_STREAMS": 8, "EVENTS_MAX_STREAMS_PER_USER": 3}
@@ -137,6 +137,7 @@ class TestStreams:
 
     def test_hold_no_worker_and_are_as_many_as_may_be(self, gateway: Door) -> None:
         """Eight of them leave all four workers free; the ninth is 503, one user's fourth 429."""
+        eventually(lambda: open_streams(gateway) == 0, "no stream left of those before")
         with ExitStack() as crowd:
             one = a_token()
             for token in (one, one, one, *(a_token() for _ in range(4))):
@@ -177,14 +178,14 @@ class TestStreams:
 
             assert wide_gateway.process.wait(timeout=10) == 0
 
-    def test_end_when_the_gateway_stops(self, gateway: Door) -> None:
+    def test_end_when_the_gateway_stops(self, wide_gateway: Door) -> None:
         """Each properly, so that its client goes on elsewhere."""
         with ExitStack() as crowd:
-            connections = [crowd.enter_context(closing(begin(gateway, KNOWN))) for _ in range(3)]
+            connections = [crowd.enter_context(closing(begin(wide_gateway, KNOWN))) for _ in range(3)]
             for connection in connections:
                 read_until(connection, b"id: 1\n")
 
-            gateway.terminate()
+            wide_gateway.terminate()
 
             assert all(everything(connection).endswith(b"0\r\n\r\n") for connection in connections)
-            assert gateway.process.wait(timeout=8) == 0
+            assert wide_gateway.process.wait(timeout=8) == 0
