@@ -7,7 +7,7 @@ decide and word every refusal. The gateway knows routes, who may pass without a 
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
@@ -16,9 +16,12 @@ from nameko.exceptions import RemoteError
 from services.chassis.auth import Caller
 from services.chassis.denials import Denials
 from services.chassis.errors import Unavailable
+from services.chassis.event_streams import EventStreams
 from services.chassis.http import PUBLIC, Request, Response, http, idempotency_key, json_object, reply, tagged
 from services.chassis.probes import Probes
+from services.chassis.rate_limits import GuessLimit, RateLimit
 from services.chassis.rpc_proxy import RpcProxy
+from services.chassis.timer import timer
 
 PathValues = ParamSpec("PathValues")
 Handler = Callable[Concatenate["GatewayService", Request, PathValues], Response]
@@ -31,7 +34,7 @@ def signed_in(handler: Handler[PathValues]) -> Handler[PathValues]:
     def admitted(
         self: "GatewayService", request: Request, /, *args: PathValues.args, **path: PathValues.kwargs
     ) -> Response:
-        self.denials.admit(self.caller, lambda jti: bool(self.users_rpc.check_token(jti)["denied"]))
+        self.denials.admit(self.caller, self.is_denied)
         return handler(self, request, *args, **path)
 
     return admitted
@@ -45,6 +48,12 @@ class GatewayService:
     probes = Probes()
     caller = Caller()
     denials = Denials()
+    streams = EventStreams()
+    registrations = RateLimit("registration", setting="RATE_REGISTRATION")
+    logins = RateLimit("login", setting="RATE_LOGIN")
+    guesses = GuessLimit("login-failures", setting="RATE_LOGIN_FAILURES", everywhere="RATE_ACCOUNT_FAILURES")
+    refreshes = RateLimit("refresh", setting="RATE_REFRESH")
+    placed_orders = RateLimit("order", setting="RATE_ORDER")
     users_rpc = RpcProxy("users", "register", "login", "refresh", "logout", "get_me", "change_user", "check_token")
     orders_rpc = RpcProxy(
         "orders",
@@ -55,6 +64,8 @@ class GatewayService:
         "ship_order",
         "deliver_order",
         "get_journey",
+        "list_history",
+        "follow_histories",
     )
     inventory_rpc = RpcProxy(
         "inventory",
@@ -72,16 +83,21 @@ class GatewayService:
     @http("POST", "/api/auth/register")
     def register(self, request: Request) -> Response:
         """A new customer's account with its first tokens."""
+        self.registrations.count(request)
         return reply(201, self.users_rpc.register(json_object(request)))
 
     @http("POST", "/api/auth/login")
     def login(self, request: Request) -> Response:
         """Tokens for an e-mail and its password."""
-        return reply(200, self.users_rpc.login(json_object(request)))
+        self.logins.count(request)
+        credentials = json_object(request)
+        with self.guesses.watch(request, credentials.get("email")):
+            return reply(200, self.users_rpc.login(credentials))
 
     @http("POST", "/api/auth/refresh")
     def refresh(self, request: Request) -> Response:
         """New tokens for a refresh token, which is spent by that."""
+        self.refreshes.count(request)
         return reply(200, self.users_rpc.refresh(json_object(request)))
 
     @http("POST", "/api/auth/logout")
@@ -108,6 +124,7 @@ class GatewayService:
     @signed_in
     def place_order(self, request: Request) -> Response:
         """The new order, or the one this idempotency key placed before."""
+        self.placed_orders.count(request, self.caller.user_id)
         placed = self.orders_rpc.place_order(json_object(request), idempotency_key=idempotency_key(request))
         location = {"Location": f"/api/order/{placed['order']['id']}"}
         return tagged(request, placed["order"], status=201, headers={**location, **_replay(placed)})
@@ -156,6 +173,19 @@ class GatewayService:
         }
         return reply(200, join_journeys(journey, ask_journeys(others, str(order_id))))
 
+    @http("GET", "/api/order/<uuid:order_id>/events")
+    @signed_in
+    def stream_events(self, request: Request, order_id: UUID) -> Response:
+        """What happens to the order, as it happens: server-sent events, those after ``Last-Event-ID``."""
+        order = str(order_id)
+        return self.streams.answer(request, self.caller, order, partial(self.orders_rpc.list_history, order))
+
+    @timer(setting="EVENTS_POLL_SECONDS")
+    def follow_orders(self) -> None:
+        """Bring the watched orders' news to their streams, and end those of callers who may not be here any more."""
+        self.streams.check(lambda caller: self.denials.admit(caller, self.is_denied))
+        self.streams.bring(self.orders_rpc.follow_histories)
+
     @http("GET", "/api/inventory/products")
     def list_products(self, request: Request) -> Response:
         """A page of the catalogue."""
@@ -192,6 +222,10 @@ class GatewayService:
     def get_stock(self, request: Request, product_id: UUID) -> Response:
         """The product's levels and a page of its ledger; staff only."""
         return reply(200, self.inventory_rpc.get_stock(str(product_id), request.query))
+
+    def is_denied(self, jti: str) -> bool:
+        """Whether the token with this id was taken back, by the word of its owner."""
+        return bool(self.users_rpc.check_token(jti)["denied"])
 
 
 Journey = dict[str, Any]

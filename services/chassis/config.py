@@ -4,8 +4,10 @@
 work and names the key and the fix. In production, development conveniences refuse to start too.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar, cast
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Final, NamedTuple, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from nameko.exceptions import ConfigurationError
@@ -13,10 +15,21 @@ from nameko.exceptions import ConfigurationError
 from services.chassis.provider import Provider
 
 Value = TypeVar("Value")
+Network = IPv4Network | IPv6Network
+
+UNIT_SECONDS: Final[Mapping[str, int]] = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_RATE: Final = re.compile(rf"([1-9][0-9]{{0,8}})/([1-9][0-9]{{0,3}})?({'|'.join(UNIT_SECONDS)})s?")
 
 ENVIRONMENTS: Final = ("development", "production")
 SHORTEST_SECRET: Final = 32
 DEVELOPMENT_SECRET: Final = "development-only-secret-do-not-use-in-production"  # noqa: S105 - refused in production
+
+
+class Rate(NamedTuple):
+    """How much may come in how many seconds."""
+
+    quota: int
+    seconds: int
 
 
 class Setting(Provider[Value]):
@@ -67,6 +80,40 @@ def whole(value: object) -> int:
     if number != int(number):
         raise ValueError(value)
     return int(number)
+
+
+def most(value: object) -> int:
+    """A whole number, 0 for no limit."""
+    return 0 if value == 0 and not isinstance(value, bool) else whole(value)
+
+
+def rate(value: object) -> Rate | None:
+    """A rate such as 300/minute or 10/15minutes, 0 for no limit."""
+    if value == 0 and not isinstance(value, bool):
+        return None
+    match = _RATE.fullmatch(text(value))
+    if match is None:
+        raise ValueError(value)
+    return Rate(int(match[1]), int(match[2] or 1) * UNIT_SECONDS[match[3]])
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """A list of IP networks such as [10.0.0.0/8]."""
+    if not isinstance(value, list):
+        raise ValueError(value)  # noqa: TRY004 - read() reports both alike
+    return tuple(ip_network(text(each)) for each in value)
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    """A reader of these words."""
+
+    def read_word(value: object) -> str:
+        if value not in words:
+            raise ValueError(value)
+        return str(value)
+
+    read_word.__doc__ = f"One of {', '.join(words)}."
+    return read_word
 
 
 def port(value: object) -> int:

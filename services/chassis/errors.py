@@ -1,7 +1,8 @@
 """The six kinds of error that may cross RPC, and those that may not leave a message handler.
 
 A caller sees a kind, a stable machine word and a sentence, never a stack trace. Nameko rebuilds a remote error from its
-positional arguments, so the constructor takes nothing else, and only these six classes are registered for it.
+positional arguments, so the constructor takes nothing else, and only these classes are registered for it: the six
+kinds, and the one Conflict that HTTP has a status of its own for.
 """
 
 from collections.abc import Mapping
@@ -35,6 +36,11 @@ class NotFound(ServiceError):
 @deserialize_to_instance
 class Conflict(ServiceError):
     """The thing is not in a state that allows this."""
+
+
+@deserialize_to_instance
+class TooMany(Conflict):
+    """The caller has as many of these as one may have at a time; ``extra["retry_after"]`` says when to look again."""
 
 
 @deserialize_to_instance

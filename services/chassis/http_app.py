@@ -33,10 +33,13 @@ QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that are asked every few seconds and say nothing new."""
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_EXPOSED: Final = "ETag, Location, Idempotent-Replayed, Retry-After, X-Request-Id"
+_EXPOSED: Final = "ETag, Location, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 _PREFLIGHT: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-Id"),
+    (
+        "Access-Control-Allow-Headers",
+        "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-Id",
+    ),
     ("Access-Control-Max-Age", "600"),
 )
 
@@ -53,6 +56,11 @@ class Request(WerkzeugRequest):
     def request_id(self) -> str:
         """The client's ``X-Request-Id`` when it is a sane one, else a new one."""
         return sane_correlation_id(self.environ.get("HTTP_X_REQUEST_ID")) or str(uuid4())
+
+    @cached_property
+    def answer_headers(self) -> dict[str, str]:
+        """Header fields that the answer gets whatever it will be, also when it is a refusal."""
+        return {}
 
     @cached_property
     def bearer_token(self) -> str | None:
@@ -171,6 +179,7 @@ class App(WsgiApp):
         if response.status_code in (204, 304):
             del headers["Content-Type"]
         headers["X-Request-Id"] = request.request_id
+        headers.update(request.answer_headers)
         for name, value in SECURITY_HEADERS:
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-store")

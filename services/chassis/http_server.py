@@ -8,7 +8,7 @@ descriptor; when there are too many, those that have been silent longest make ro
 import errno
 import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -95,6 +95,8 @@ class HttpServer(WebServer):
         self._listeners: list[tuple[Any, Any]] = []
         self._connections: dict[Any, Connection] = {}
         self._turning_away = 0
+        self.when_draining: list[Callable[[], None]] = []
+        """What ends answers that would go on and on."""
 
     def addresses(self) -> Iterable[tuple[str, int]]:
         """Where to listen: one address now, one more where there is TLS."""
@@ -134,6 +136,7 @@ class HttpServer(WebServer):
             sock.getsockname(),
             wsgi_app,
             protocol=protocol,
+            log=log,  # eventlet tells here of clients that left before their answer was whole
             debug=debug,
             log_output=False,
             log_x_forwarded_for=False,
@@ -257,6 +260,8 @@ class HttpServer(WebServer):
         for listener, accepting in self._listeners:
             accepting.kill()
             listener.close()
+        for end in self.when_draining:
+            end()
         self._close_connections((wsgi.STATE_IDLE,))
 
     def _close_connections(self, states: Iterable[str] | None = None) -> None:

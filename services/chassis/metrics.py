@@ -32,6 +32,8 @@ RPC_CLIENT_SECONDS: Final = Histogram(
 HTTP_SECONDS: Final = Histogram(
     "oms_http_seconds", "Time to answer an HTTP request", ["method", "route", "status"], buckets=_DURATIONS
 )
+RATE_LIMITED: Final = Counter("oms_rate_limited_total", "Requests refused because too many came", ["limit"])
+EVENT_STREAMS: Final = Gauge("oms_event_streams", "Streams of server-sent events that are open")
 WORK_FAILURES: Final = Counter("oms_work_failures_total", "Units of work that were rolled back", ["reason"])
 
 

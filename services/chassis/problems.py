@@ -18,6 +18,7 @@ from services.chassis.errors import (
     NotFound,
     ServiceError,
     TimedOut,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -27,6 +28,7 @@ RETRY_AFTER_SECONDS: Final = 2
 
 STATUS_OF_KIND: Final[Mapping[type[ServiceError], int]] = {
     NotFound: 404,
+    TooMany: 429,
     Conflict: 409,
     InvalidInput: 422,
     Unauthenticated: 401,

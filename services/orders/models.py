@@ -31,7 +31,7 @@ from events import (
     PaymentVoidedEvent,
 )
 from services.chassis.auth import Principal
-from services.chassis.errors import Alarm, Conflict
+from services.chassis.errors import Alarm, Conflict, TooMany
 from services.orders.pricing import Basket
 from services.orders.tables import Base, Cause, HistoryEntry, OrderItem, Words, one_of
 from services.orders.transitions import (
@@ -54,6 +54,7 @@ WAITS_FOR: Final[Mapping[OrderStatus, str | None]] = {
 }
 LONGEST_SETTLEMENT_DISTANCE: Final = timedelta(days=1)
 UNSETTLED: Final = "(stock_settled_at IS NULL OR payment_settled_at IS NULL)"
+OPEN_ORDERS_RETRY_SECONDS: Final = 5
 MOST_DOUBLINGS: Final = 16
 """Enough to reach the longest distance from any first one; keeps the arithmetic bounded."""
 
@@ -109,6 +110,7 @@ class Order(Base):
         Index("orders_newest", desc("created_at"), desc("id")),
         Index("orders_newest_of_user", "user_id", desc("created_at"), desc("id")),
         Index("orders_pending", "deadline_at", postgresql_where=text("status = 'Pending'")),
+        Index("orders_pending_of_user", "user_id", postgresql_where=text("status = 'Pending'")),
         Index(
             "orders_over",
             "updated_at",
@@ -154,6 +156,11 @@ class Order(Base):
     def settled(self) -> bool:
         """Whether everything that cancelling this order owed was given back."""
         return self.stock_settled_at is not None and self.payment_settled_at is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will happen to this order any more."""
+        return self.status == OrderStatus.DELIVERED or (self.status == OrderStatus.CANCELLED and self.settled)
 
     @property
     def waits_for(self) -> str | None:
@@ -310,6 +317,13 @@ class Order(Base):
                 note=note,
             )
         )
+
+
+def require_room(open_orders: int, most_open: int) -> None:
+    """Raise TooMany unless somebody with so many Pending orders may place one more; 0 allows any number."""
+    if 0 < most_open <= open_orders:
+        detail = f"You have {most_open} orders that are still Pending; wait until one of them is decided."
+        raise TooMany("too_many_open_orders", detail, {"retry_after": OPEN_ORDERS_RETRY_SECONDS})
 
 
 def settled_as(event: PaymentVoidedEvent | PaymentRefundedEvent) -> PaymentStatus:

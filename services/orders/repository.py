@@ -94,10 +94,36 @@ class OrderRepository(Repository):
         query = select(Order).where(*conditions).order_by(order_by).limit(limit)
         return self.session.scalars(query.with_for_update(skip_locked=True, of=Order)).all()
 
-    def list_history(self, order_id: UUID) -> Sequence[HistoryEntry]:
-        """What happened to the order, oldest first."""
-        query = select(HistoryEntry).where(HistoryEntry.order_id == order_id).order_by(HistoryEntry.number)
-        return self.session.scalars(query).all()
+    def count_open(self, user_id: UUID, most: int) -> int:
+        """How many Pending orders the user has, counted up to ``most``; without a limit nobody counts.
+
+        Until this transaction ends nobody else who asks gets an answer for this user.
+        """
+        if not most:
+            return 0
+        self.session.execute(select(func.pg_advisory_xact_lock(lock_of(["open orders", str(user_id)]))))
+        pending = select(Order.id).where(Order.user_id == user_id, Order.status == OrderStatus.PENDING).limit(most)
+        return self.session.scalar(select(func.count()).select_from(pending.subquery())) or 0
+
+    def list_history(self, order_id: UUID, after: int = 0) -> Sequence[HistoryEntry]:
+        """What happened to the order after the entry with this number, oldest first."""
+        later = (HistoryEntry.order_id == order_id, HistoryEntry.number > after)
+        return self.session.scalars(select(HistoryEntry).where(*later).order_by(HistoryEntry.number)).all()
+
+    def list_news(self, after: Mapping[UUID, int]) -> dict[UUID, tuple[bool, list[HistoryEntry]]]:
+        """Of each of these orders whether it is over, and what happened to it after the entry with this number.
+
+        The orders are read before their histories: one that is over has its last entry by then.
+        """
+        orders = self.session.scalars(select(Order).where(Order.id.in_(list(after)))).all()
+        news: dict[UUID, tuple[bool, list[HistoryEntry]]] = {order.id: (order.over, []) for order in orders}
+        moved = [order.id for order in orders if order.version > after[order.id]]
+        if moved:
+            query = select(HistoryEntry).where(HistoryEntry.order_id.in_(moved)).order_by(HistoryEntry.number)
+            for entry in self.session.scalars(query):
+                if entry.number > after[entry.order_id]:
+                    news[entry.order_id][1].append(entry)
+        return news
 
 
 def _wanted(caller: Principal, wanted: Mapping[str, Any]) -> list[ColumnElement[bool]]:
@@ -173,14 +199,18 @@ class Request:
 
     @property
     def lock(self) -> int:
-        """The advisory lock of the scope, a signed 64-bit number. Two scopes that share one only wait for a retry."""
-        scope = canonical_json([str(value) for value in self.scope.values()])
-        return int.from_bytes(hashlib.sha256(scope).digest()[:8], signed=True)
+        """The advisory lock of the scope. Two scopes that share one only wait for a retry."""
+        return lock_of([str(value) for value in self.scope.values()])
 
     @property
     def fingerprint(self) -> str:
         """The same for the same body, however its members are ordered or its numbers written."""
         return hashlib.sha256(canonical_json(self.body)).hexdigest()
+
+
+def lock_of(words: Sequence[str]) -> int:
+    """The advisory lock that these words stand for: a signed 64-bit number."""
+    return int.from_bytes(hashlib.sha256(canonical_json(words)).digest()[:8], signed=True)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -32,6 +32,10 @@ LONGEST_ADDRESS: Final = 500
 LONGEST_TRACKING: Final = 100
 LONGEST_KEY: Final = 255
 MOST_ORDERS_A_PAGE: Final = 100
+MOST_FOLLOWED: Final = 500
+"""Of how many orders one call may ask what is new."""
+
+MOST_ENTRIES: Final = 10**9
 
 
 class _LineSchema(Schema):
@@ -138,12 +142,35 @@ class _ProductSchema(Schema):
         return Product(**loaded)
 
 
+class _EntrySchema(Schema):
+    """An entry of an order's history; its actor is a role or a service, never who exactly."""
+
+    number = fields.Integer()
+    at = Instant()
+    event = fields.String()
+    from_status = fields.String()
+    to_status = fields.String()
+    actor = fields.String()
+    note = fields.String()
+
+
+class _FollowSchema(Schema):
+    after = fields.Dict(
+        keys=fields.UUID(),
+        values=Whole(0, MOST_ENTRIES),
+        required=True,
+        validate=validate.Length(max=MOST_FOLLOWED),
+    )
+
+
 PLACE_ORDER: Final = _PlaceOrderSchema()
 CANCEL: Final = _CancelSchema()
 SHIP: Final = _ShipSchema()
 LIST_ORDERS: Final = _ListSchema()
 ORDER_VIEW: Final = _OrderSchema()
 ORDER_SUMMARY: Final = _SummarySchema()
+ENTRY: Final = _EntrySchema()
+FOLLOW: Final = _FollowSchema()
 INSTANT: Final = Instant()
 PRODUCTS: Final = _ProductSchema(many=True, unknown="exclude")
 
@@ -160,6 +187,11 @@ def view_for(caller: Principal, order: Order | Mapping[str, Any]) -> dict[str, A
     view = dict(order) if isinstance(order, Mapping) else ORDER_VIEW.show(order)
     actions = allowed_actions(OrderStatus(view["status"]), is_staff=caller.is_staff)
     return {**view, "allowedActions": [action.value for action in actions]}
+
+
+def news_view(entries: Iterable[HistoryEntry], *, over: bool) -> dict[str, Any]:
+    """What is new about an order, and whether nothing will be any more."""
+    return {"entries": ENTRY.show_all(entries), "over": over}
 
 
 def journey_view(

@@ -20,7 +20,7 @@ from events import (
 )
 from services.chassis.auth import Caller
 from services.chassis.cache import Cache
-from services.chassis.config import Setting, positive
+from services.chassis.config import Setting, most, positive
 from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError
 from services.chassis.journey import list_steps
@@ -31,7 +31,7 @@ from services.chassis.rpc import rpc
 from services.chassis.rpc_proxy import RpcProxy
 from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
-from services.orders.models import Order
+from services.orders.models import Order, require_room
 from services.orders.pricing import Wish
 from services.orders.repository import (
     CatalogueRepository,
@@ -45,6 +45,7 @@ from services.orders.repository import (
 from services.orders.saga_steps import SagaSteps, Step
 from services.orders.schemas import (
     CANCEL,
+    FOLLOW,
     LIST_ORDERS,
     ORDER_SUMMARY,
     ORDER_VIEW,
@@ -52,6 +53,7 @@ from services.orders.schemas import (
     PRODUCTS,
     SHIP,
     journey_view,
+    news_view,
     read_key,
     view_for,
 )
@@ -79,13 +81,15 @@ class OrdersService:
     deadline_seconds = Setting("ORDER_DEADLINE_SECONDS", positive)
     settlement_seconds = Setting("SETTLEMENT_FIRST_SECONDS", positive)
     cache_seconds = Setting("ORDER_CACHE_SECONDS", positive)
+    most_open = Setting("OPEN_ORDERS_PER_USER", most)
 
     @rpc(expected_exceptions=ServiceError)
     def place_order(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
         """``{"order", "replayed"}``: a new Pending order at today's prices, or what the key's first request got.
 
         Raises InvalidInput for what breaks a rule or cannot be bought, Conflict for a price that is no longer true or
-        a key in use, Unavailable when only inventory could know a product and is away.
+        a key in use, TooMany for somebody with too many Pending orders, Unavailable when only inventory could know a
+        product and is away.
         """
         owner_id, wish = self.caller.user_id, PLACE_ORDER.read(body)["wish"]
         request = Request(owner_id, "POST", "/api/order", read_key(idempotency_key), body)
@@ -152,6 +156,25 @@ class OrdersService:
             order = orders.get(order_id, visible_to=self.caller)
             history, messages = orders.list_history(order.id), list_steps(work.session, self.name, order.id)
         return journey_view(order, history, messages)
+
+    @rpc(expected_exceptions=ServiceError)
+    def list_history(self, order_id: str, after: int = 0) -> dict[str, Any]:
+        """``{"entries", "over"}``: what happened after the entry with this number; for the owner and for staff."""
+        with self.begin() as work:
+            orders = OrderRepository(work.session)
+            order = orders.get(order_id, visible_to=self.caller)
+            return news_view(orders.list_history(order.id, after), over=order.over)
+
+    @rpc(expected_exceptions=ServiceError)
+    def follow_histories(self, after: dict[str, int]) -> dict[str, Any]:
+        """What :meth:`list_history` says, of many orders at once, by id; unknown ones are left out.
+
+        Needs no token: only the gateway may call it, for callers of whom list_history said that they may know.
+        """
+        wanted = FOLLOW.read({"after": after})["after"]
+        with self.begin() as work:
+            news = OrderRepository(work.session).list_news(wanted)
+        return {str(order_id): news_view(entries, over=over) for order_id, (over, entries) in news.items()}
 
     @event_handler("payments", PaymentProcessedEvent)
     def on_payment_processed(self, event: PaymentProcessedEvent, work: Work) -> None:
@@ -231,8 +254,10 @@ class OrdersService:
         return {"order": view, "replayed": False}
 
     def _place(self, work: Work, wish: Wish, products: Mapping[UUID, Product]) -> Order:
+        orders = OrderRepository(work.session)
         order, created = Order.place(self.caller, wish.priced(products), work.now)
-        OrderRepository(work.session).add(order, self.deadline_seconds)
+        require_room(orders.count_open(order.user_id, self.most_open), self.most_open)
+        orders.add(order, self.deadline_seconds)
         work.publish(created)
         return order
 

@@ -55,6 +55,7 @@ SETTINGS: Final = {
     "refund_retry_seconds": 3600.0,
     "retry_seconds": 0.000_001,
     "settlement_seconds": 300.0,
+    "most_open": 0,
 }
 _TABLES: Final = """
     SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables

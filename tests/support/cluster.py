@@ -56,10 +56,18 @@ SHORT: Final[Mapping[str, str]] = {
     "PASSWORD_HASHERS": "2",
     "HEARTBEAT": "4",
     "ACCESS_TOKEN_SECONDS": "7200",
+    "RATE_LOGIN": "0",
+    "RATE_LOGIN_FAILURES": "0",
+    "RATE_REGISTRATION": "0",
+    "RATE_REFRESH": "0",
+    "RATE_ORDER": "0",
+    "OPEN_ORDERS_PER_USER": "0",
+    "EVENTS_POLL_SECONDS": "0.2",
 }
 """Every timer so short that a test can wait for it; the deadline of an order is moved by the tests that need it.
 
-Only a token lives longer than usual, as long as the slowest run of all tests."""
+Only a token lives longer than usual, as long as the slowest run of all tests. Nobody is limited: all customers of the
+tests come from one address, and the races want as many as they can get."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cli.services import service_classes
 from cli.state import CHECKOUT
 from cli.topology import wanted
 from gateway import GatewayService
+from services.chassis.http import HttpEntrypoint
 from services.chassis.topology import read_wiring
 from services.inventory import transitions as stock
 from services.notifications import models as notices
@@ -145,6 +146,8 @@ def endpoint_table() -> str:
 def routes(method: Any) -> Iterable[list[str]]:
     """The routes of one method of the gateway."""
     for entrypoint in getattr(method, ENTRYPOINT_EXTENSIONS_ATTR, ()):
+        if not isinstance(entrypoint, HttpEntrypoint):
+            continue
         path = re.sub(r"<uuid:(\w+)>", r"{\1}", entrypoint.url)
         who = "signed in" if hasattr(method, "__wrapped__") else "anyone"
         yield [f"{entrypoint.method} `{path}`", who, method.__doc__.replace("``", "`")]

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID, uuid4
 
 import requests
 import yaml
 
+from services.chassis.auth import Principal, issue_token
 from tests.support.until import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -37,6 +40,19 @@ SETTINGS: Mapping[str, Any] = {
     "MAX_ATTEMPTS": 5,
     "SHUTDOWN_SECONDS": 10,
     "DB_POOL_SIZE": 5,
+    "TRUSTED_PROXIES": [],
+    "PROXY_HEADER": "X-Forwarded-For",
+    "RATE_LOGIN": 0,
+    "RATE_LOGIN_FAILURES": 0,
+    "RATE_ACCOUNT_FAILURES": 0,
+    "RATE_REGISTRATION": 0,
+    "RATE_REFRESH": 0,
+    "RATE_ORDER": 0,
+    "EVENTS_POLL_SECONDS": 0.1,
+    "EVENTS_HEARTBEAT_SECONDS": 10,
+    "EVENTS_STREAM_SECONDS": 900,
+    "EVENTS_MAX_STREAMS": 500,
+    "EVENTS_MAX_STREAMS_PER_USER": 20,
     "max_workers": 4,
     "LOGGING": {
         "version": 1,
@@ -168,3 +184,11 @@ def free_port() -> int:
     """A port nobody listens on."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
+
+
+def a_token(jti: UUID | None = None, *, expires_in: int = 60) -> str:
+    """A customer's token."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    issued_at = min(now, now + timedelta(seconds=expires_in)) - timedelta(seconds=60)
+    principal = Principal(uuid4(), "customer", jti or uuid4(), uuid4(), now + timedelta(seconds=expires_in))
+    return issue_token(principal, issued_at, SETTINGS)

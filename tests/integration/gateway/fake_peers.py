@@ -3,17 +3,24 @@
 The saga's journeys drive the gateway with the real ones; here it is about what HTTP adds to an RPC.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from gateway import GatewayService
-from services.chassis.errors import NotFound, TimedOut, Unavailable
+from services.chassis.errors import NotFound, TimedOut, Unauthenticated, Unavailable
 from services.chassis.provider import Provider
 
 KNOWN = "11111111-1111-4111-8111-111111111111"
 DENIED = "22222222-2222-4222-8222-222222222222"
 AWAY = "33333333-3333-4333-8333-333333333333"
+GROWING = "44444444-4444-4444-8444-444444444444"
+OVER = "55555555-5555-4555-8555-555555555555"
+LEAVING = "66666666-6666-4666-8666-666666666666"
+LONG = "77777777-7777-4777-8777-777777777777"
+LAST_ENTRY = 4
+LONG_HISTORY = 90
 ORDERS_STEP = {"at": "2026-01-01T00:00:00Z", "service": "orders"}
 INVENTORY_STEP = {"at": "2026-01-01T00:00:00.500000Z", "service": "inventory"}
 LATER_STEP = {"at": "2026-01-01T00:00:01Z", "service": "orders"}
@@ -23,7 +30,7 @@ def get_order(order_id: str) -> dict[str, Any]:
     """The one order there is."""
     if order_id == AWAY:
         raise Unavailable("service_away", "The service is away.", {"retry_after": 4})
-    if order_id != KNOWN:
+    if order_id not in {KNOWN, GROWING, OVER, LONG}:
         raise NotFound("order_not_found", "There is no such order.")
     return {"id": order_id, "status": "Pending"}
 
@@ -38,9 +45,40 @@ def cancel_order(order_id: str, body: Any, *, idempotency_key: str | None) -> di
     return {**place_order(body, idempotency_key=idempotency_key), "id": order_id}
 
 
+ASKED: Counter[str] = Counter()
+"""How often each token and each order was asked about."""
+
+
 def check_token(jti: str) -> dict[str, bool]:
-    """One token is denied."""
-    return {"denied": jti == DENIED}
+    """One token is denied, and another one once it has been let in."""
+    ASKED[jti] += 1
+    return {"denied": jti == DENIED or (jti == LEAVING and ASKED[jti] > 1)}
+
+
+def login(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Any password is right, but for the wrong one."""
+    if body.get("password") == "wrong":
+        raise Unauthenticated("credentials_invalid", "E-mail or password is wrong.")
+    return {"id": KNOWN, "called": "users.login", "with": [body]}
+
+
+def list_history(order_id: str, after: int) -> dict[str, Any]:
+    """One entry that stays the only one, or four, of which those of one order come with each look at it.
+
+    Those of another one are more than any socket's buffers hold.
+    """
+    get_order(order_id)
+    if order_id == LONG:
+        return {"entries": [{"number": 1 + each, "note": "x" * 200_000} for each in range(LONG_HISTORY)], "over": False}
+    entries = {KNOWN: 1, OVER: LAST_ENTRY, GROWING: min(LAST_ENTRY, ASKED[GROWING])}[order_id]
+    numbers = range(after + 1, entries + 1)
+    return {"entries": [{"number": number, "event": "news"} for number in numbers], "over": entries == LAST_ENTRY}
+
+
+def follow_histories(after: Mapping[str, int]) -> dict[str, Any]:
+    """What is new about each."""
+    ASKED.update(after.keys())
+    return {order_id: list_history(order_id, number) for order_id, number in after.items()}
 
 
 def orders_journey(order_id: str) -> dict[str, Any]:
@@ -56,6 +94,9 @@ def silence(*_: Any) -> Any:
 
 ANSWERS: dict[str, Callable[..., Any]] = {
     "users.check_token": check_token,
+    "users.login": login,
+    "orders.list_history": list_history,
+    "orders.follow_histories": follow_histories,
     "orders.place_order": place_order,
     "orders.cancel_order": cancel_order,
     "orders.get_order": get_order,

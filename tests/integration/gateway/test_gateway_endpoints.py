@@ -1,15 +1,15 @@
 """Every endpoint of the gateway, with made-up services behind it."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import requests
 
-from services.chassis.auth import Principal, issue_token
-from tests.integration.gateway.door import SETTINGS, Door, check_problem
+from services.chassis.http import HttpEntrypoint
+from services.chassis.topology import entrypoints_of
+from tests.integration.gateway.door import Door, a_token, check_problem
 
 KNOWN = "11111111-1111-4111-8111-111111111111"
 DENIED = UUID("22222222-2222-4222-8222-222222222222")
@@ -39,6 +39,7 @@ FURTHER = [
     ("GET", f"/api/order/{KNOWN}"),
     ("POST", f"/api/order/{KNOWN}/cancel"),
     ("GET", f"/api/order/{KNOWN}/journey"),
+    ("GET", f"/api/order/{KNOWN}/events"),
 ]
 
 
@@ -48,14 +49,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     command = ["-m", "nameko", "run", "tests.integration.gateway.fake_peers:FakedGateway", "--config"]
     with Door(tmp_path_factory.mktemp("gateway"), "gateway", command) as door:
         yield door
-
-
-def a_token(jti: UUID | None = None, *, expires_in: int = 60) -> str:
-    """A customer's token."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    issued_at = min(now, now + timedelta(seconds=expires_in)) - timedelta(seconds=60)
-    principal = Principal(uuid4(), "customer", jti or uuid4(), uuid4(), now + timedelta(seconds=expires_in))
-    return issue_token(principal, issued_at, SETTINGS)
 
 
 def ask(
@@ -111,7 +104,7 @@ class TestEndpoint:
         """Whoever adds a route decides here whether it is open."""
         from gateway import GatewayService  # noqa: PLC0415 - only this test looks at the class
 
-        routes = [name for name in dir(GatewayService) if hasattr(getattr(GatewayService, name), "nameko_entrypoints")]
+        routes = [each for _, each in entrypoints_of(GatewayService) if isinstance(each, HttpEntrypoint)]
 
         assert len(routes) == len(OPEN) + len(SIGNED_IN) + len(FURTHER)
 

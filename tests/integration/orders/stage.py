@@ -75,6 +75,7 @@ class Stage:
         self.sessions = sessions
         self.copies = MemoryCopies()
         self.inventory = FakeInventory()
+        self.most_open = 0
 
     def serve(self, caller: Principal = STAFF) -> OrdersService:
         """The service as this caller meets it."""
@@ -91,6 +92,7 @@ class Stage:
                 deadline_seconds=DEADLINE_SECONDS,
                 settlement_seconds=SETTLEMENT_SECONDS,
                 cache_seconds=10.0,
+                most_open=self.most_open,
             ),
         )
 

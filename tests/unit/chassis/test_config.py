@@ -6,7 +6,7 @@ from nameko.exceptions import ConfigurationError
 
 from cli.configuration import configuration
 from services.chassis import config
-from services.chassis.config import DEVELOPMENT_SECRET, KINDS, check, read
+from services.chassis.config import DEVELOPMENT_SECRET, KINDS, check, most, read
 
 SECRET = "a-secret-that-is-long-enough-0123456789"
 
@@ -21,6 +21,21 @@ def complaint(**changes: Any) -> str:
     with pytest.raises(ConfigurationError) as raised:
         check(settings(**changes), "orders")
     return str(raised.value)
+
+
+class TestMost:
+    """How many there may be at most."""
+
+    @pytest.mark.parametrize(("value", "meant"), [(0, 0), (1, 1), (200, 200)])
+    def test_is_a_whole_number(self, value: int, meant: int) -> None:
+        """0 is no limit."""
+        assert read({"KEY": value}, "KEY", most) == meant
+
+    @pytest.mark.parametrize("value", [-1, 1.5, True, False, "many", None, []])
+    def test_is_refused_when_it_is_none(self, value: object) -> None:
+        """With its key."""
+        with pytest.raises(ConfigurationError, match="KEY"):
+            read({"KEY": value}, "KEY", most)
 
 
 class TestCheck:

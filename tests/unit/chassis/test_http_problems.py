@@ -11,6 +11,7 @@ from services.chassis.errors import (
     NotFound,
     ServiceError,
     TimedOut,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -32,6 +33,7 @@ class TestStatus:
         [
             (NotFound, 404),
             (Conflict, 409),
+            (TooMany, 429),
             (InvalidInput, 422),
             (Unauthenticated, 401),
             (Forbidden, 403),
