@@ -131,6 +131,7 @@ class Shell:
         self.variables.touch()
         programs = state.folder / "programs"
         programs.mkdir()
+        (programs / "python3").symlink_to(Path(sys.executable).resolve())  # else .venv may be made anew for another
         if not shutil.which("curl"):
             (programs / "curl").write_text(CURL.format(python=sys.executable))
             (programs / "curl").chmod(0o755)

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Barrier, Event
+from threading import Barrier
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 import requests
 
 from services.chassis.auth import Principal, issue_token
-from tests.support.client import Client
+from tests.support.client import Client, is_for_later
 from tests.support.cluster import JWT_SECRET, Cluster
 from tests.support.until import eventually
 
@@ -81,15 +81,6 @@ def ask_until(ask: Callable[[], requests.Response], despite: str = "") -> reques
 
     (answer,) = eventually(look, "an answer for good", INSIST_SECONDS)
     return answer
-
-
-def is_for_later(answer: requests.Response, despite: str = "") -> bool:
-    """Whether it is only a refusal for now, which must say when to come again; then it is time to."""
-    code = "" if answer.ok else answer.json()["code"]
-    if answer.status_code in (503, 504) or code == "idempotency_key_in_use":
-        Event().wait(float(answer.headers["Retry-After"]))
-        return True
-    return bool(code) and code == despite
 
 
 def place(who: Client, wish: object, *, despite: str = "") -> str:

@@ -2,12 +2,15 @@
 
 import secrets
 from collections.abc import Mapping
+from threading import Event
 from typing import Any, Final, Self
+from uuid import uuid4
 
 import requests
 
 from cli.readiness import direct_session
 from cli.servers.programs import wait_until
+from tests.support.until import eventually
 
 TIMEOUT_SECONDS: Final = 15
 PASSWORD: Final = "correct horse battery staple"
@@ -50,10 +53,17 @@ class Client:
 
     def good(self, method: str, path: str, body: object = None, **headers: str) -> Json:
         """The document of an answer that must be a good one."""
-        answer = self.ask(method, path, body, **headers)
-        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
-        document: Json = answer.json() if answer.content else {}
-        return document
+        return document_of(self.ask(method, path, body, **headers), f"{method} {path}")
+
+    def patiently(self, method: str, path: str, body: object = None, **headers: str) -> Json:
+        """As `good`, of what may be asked again: it is, for as long as the cluster is too busy to answer."""
+
+        def look() -> tuple[requests.Response] | None:
+            answer = self.ask(method, path, body, **headers)
+            return None if is_for_later(answer) else (answer,)
+
+        (answer,) = eventually(look, f"an answer to {method} {path}")
+        return document_of(answer, f"{method} {path}")
 
     # --- the catalogue
 
@@ -72,37 +82,36 @@ class Client:
 
     def stock(self, product_id: str) -> tuple[int, int]:
         """On hand and reserved; for staff."""
-        levels = self.good("GET", f"/api/inventory/products/{product_id}/stock")
+        levels = self.patiently("GET", f"/api/inventory/products/{product_id}/stock")
         return levels["onHand"], levels["reserved"]
 
     # --- orders
 
     def place(self, *product_ids: str, quantity: int = 1, method: str = "pm_ok", key: str = "") -> str:
         """The id of a new order with that many of each product."""
-        headers = {"Idempotency_Key": key} if key else {}
-        return str(
-            self.good("POST", "/api/order", a_wish(*product_ids, quantity=quantity, method=method), **headers)["id"]
-        )
+        wish = a_wish(*product_ids, quantity=quantity, method=method)
+        return str(self.patiently("POST", "/api/order", wish, Idempotency_Key=key or str(uuid4()))["id"])
 
     def order(self, order_id: str) -> Json:
         """The order as it is now."""
-        return self.good("GET", f"/api/order/{order_id}")
+        return self.patiently("GET", f"/api/order/{order_id}")
 
     def cancel(self, order_id: str, reason: str = "") -> Json:
         """The order, cancelled."""
-        return self.good("POST", f"/api/order/{order_id}/cancel", {"reason": reason})
+        path, key = f"/api/order/{order_id}/cancel", str(uuid4())
+        return self.patiently("POST", path, {"reason": reason}, Idempotency_Key=key)
 
     def ship(self, order_id: str) -> Json:
         """The order, shipped; for staff."""
-        return self.good("POST", f"/api/order/{order_id}/ship", {"tracking": "a-parcel"})
+        return self.patiently("POST", f"/api/order/{order_id}/ship", {"tracking": "a-parcel"})
 
     def deliver(self, order_id: str) -> Json:
         """The order, delivered; for staff."""
-        return self.good("POST", f"/api/order/{order_id}/deliver")
+        return self.patiently("POST", f"/api/order/{order_id}/deliver")
 
     def journey(self, order_id: str) -> Json:
         """What happened to the order in every service."""
-        return self.good("GET", f"/api/order/{order_id}/journey")
+        return self.patiently("GET", f"/api/order/{order_id}/journey")
 
     def wait_for(self, order_id: str, status: str, seconds: float = WAIT_SECONDS, **fields: object) -> Json:
         """The order once it has this status, and these values of other fields; fails after that many seconds."""
@@ -114,6 +123,22 @@ class Client:
 
         assert wait_until(is_there, seconds=seconds), f"not {status} {fields} in {seconds} s: {found}"
         return found
+
+
+def is_for_later(answer: requests.Response, despite: str = "") -> bool:
+    """Whether it is only a refusal for now, which must say when to come again; then it is time to."""
+    code = "" if answer.ok else answer.json()["code"]
+    if answer.status_code in (503, 504) or code == "idempotency_key_in_use":
+        Event().wait(float(answer.headers["Retry-After"]))
+        return True
+    return bool(code) and code == despite
+
+
+def document_of(answer: requests.Response, asked: str) -> Json:
+    """What a good answer says, if anything."""
+    assert answer.ok, f"{asked}: {answer.status_code} {answer.text}"
+    document: Json = answer.json() if answer.content else {}
+    return document
 
 
 def a_wish(*product_ids: str, quantity: int = 1, method: str = "pm_ok") -> Json:
