@@ -1,0 +1,299 @@
+"""One method for each thing that can be asked of the API."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any, Self, TypeVar, Unpack
+from uuid import UUID, uuid4
+
+import requests
+
+from oms_client import streams
+from oms_client.errors import NotReached, Unauthenticated, UnexpectedAnswer
+from oms_client.models import (
+    HistoryEntry,
+    Journey,
+    LedgerEntry,
+    Line,
+    Order,
+    OrderStatus,
+    OrderSummary,
+    Product,
+    ProductChange,
+    ProductOptions,
+    Role,
+    Stock,
+    Tokens,
+    User,
+)
+from oms_client.reading import parse, read, write
+from oms_client.retries import Clock
+from oms_client.tokens import Wallet
+from oms_client.transport import Answer, Call, Settings, Transport
+
+Answered = TypeVar("Answered")
+Tagged = TypeVar("Tagged", Order, Product)
+
+ORDERS = "/api/order"
+PRODUCTS = "/api/inventory/products"
+REFRESH_SECONDS = 8.0
+"""A refresh token that is sent again is merely refused within ten seconds, and later ends the login."""
+LOOKS_SECONDS = (0.1, 1.0)
+"""The first and the longest pause between two looks at an order."""
+
+
+class Client:
+    """One person at the API; threads may share it. Use it in a ``with`` block, or close it.
+
+    With ``tokens`` somebody goes on who was logged in before; ``on_tokens`` is called with every new pair, to be kept.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tokens: Tokens | None = None,
+        on_tokens: Callable[[Tokens | None], None] | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.settings = settings or Settings()
+        self.transport = Transport(url, self.settings, self.clock)
+        self.wallet = Wallet(self._refresh, self.clock)
+        self.wallet.tokens, self.wallet.listener = tokens, on_tokens
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.transport.url!r})"
+
+    def close(self) -> None:
+        """Close the connections; whoever is logged in stays so."""
+        self.transport.http.close()
+
+    # --- accounts
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """The newest pair of tokens, if somebody is logged in."""
+        return self.wallet.tokens
+
+    def register(
+        self,
+        email: str,
+        password: str,
+        *,
+        first_name: str | None = None,
+        last_name: str | None = None,
+        phone: str | None = None,
+    ) -> Tokens:
+        """A new customer's tokens, which the client uses from now on."""
+        person = {"email": email, "password": password, "first_name": first_name, "last_name": last_name}
+        return self._enter(Call("POST", "/api/auth/register", content=write({**person, "phone": phone}), is_open=True))
+
+    def log_in(self, email: str, password: str) -> Tokens:
+        """The tokens of an account, which the client uses from now on."""
+        content = write({"email": email, "password": password})
+        return self._enter(Call("POST", "/api/auth/login", content=content, is_open=True, is_repeatable=True))
+
+    def log_out(self) -> None:
+        """End this login: its tokens are good for nothing any more."""
+        if self.tokens:
+            self._ask(Call("POST", "/api/auth/logout"))
+        self.wallet.keep(None)
+
+    def me(self) -> User:
+        """The caller's account."""
+        return read(User, self._ask(Call("GET", "/api/auth/me")).document)
+
+    def change_user(self, user_id: UUID, *, role: Role | None = None, active: bool | None = None) -> User:
+        """The account with its new role or state; for administrators."""
+        return read(User, self._write("PATCH", f"/api/auth/users/{user_id}", role=role, active=active).document)
+
+    # --- orders
+
+    def place_order(
+        self,
+        lines: Iterable[Line],
+        *,
+        shipping_address: str | None = None,
+        payment_method: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Order:
+        """The new order. It is placed once however often it had to be sent; a key of one's own outlives this call."""
+        body = {"items": list(lines), "shipping_address": shipping_address, "payment_method": payment_method}
+        return self._order("POST", ORDERS, content=write(body), headers=_key(idempotency_key))
+
+    def get_order(self, order_id: UUID, *, known: Order | None = None) -> Order:
+        """The order as it is now; ``known`` itself when it has not changed since, which saves sending it."""
+        return self._get(Order, f"{ORDERS}/{order_id}", known)
+
+    def cancel_order(self, order_id: UUID, *, reason: str | None = None, idempotency_key: str | None = None) -> Order:
+        """The order, cancelled."""
+        path, content = f"{ORDERS}/{order_id}/cancel", write({"reason": reason})
+        return self._order("POST", path, content=content, headers=_key(idempotency_key))
+
+    def ship_order(self, order_id: UUID, *, tracking: str | None = None) -> Order:
+        """The order, shipped; for staff. Again is no error."""
+        path = f"{ORDERS}/{order_id}/ship"
+        return self._order("POST", path, content=write({"tracking": tracking}), is_repeatable=True)
+
+    def deliver_order(self, order_id: UUID) -> Order:
+        """The order, delivered; for staff. Again is no error."""
+        return self._order("POST", f"{ORDERS}/{order_id}/deliver", is_repeatable=True)
+
+    def orders(
+        self,
+        *,
+        status: OrderStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        page_size: int = 100,
+    ) -> Iterator[OrderSummary]:
+        """The caller's orders, everybody's for staff, newest first; pages are fetched as they are needed."""
+        query = {"limit": page_size, "status": status, "from": since, "to": until}
+        return (read(OrderSummary, item) for item in self._items(Call("GET", ORDERS, _texts(query))))
+
+    def journey(self, order_id: UUID) -> Journey:
+        """What happened to the order in every service."""
+        return read(Journey, self._ask(Call("GET", f"{ORDERS}/{order_id}/journey")).document)
+
+    def wait_for(self, order_id: UUID, until: OrderStatus | Callable[[Order], bool], *, seconds: float = 60.0) -> Order:
+        """The order once it has come as far as that status, or once ``until(order)`` is true.
+
+        Raises NotReached after so many seconds, and at once when the order has ended in another status.
+        """
+        end, pause = self.clock.now() + seconds, LOOKS_SECONDS[0]
+        order = self.get_order(order_id)
+        while not (order.status.has_reached(until) if isinstance(until, OrderStatus) else until(order)):
+            if isinstance(until, OrderStatus) and order.status.is_final:
+                raise NotReached(f"The order is {order.status} and will not be {until}.", order)
+            if self.clock.now() + pause > end:
+                raise NotReached(f"The order is still {order.status} after {seconds:g} s.", order)
+            self.clock.sleep(pause)
+            pause = min(LOOKS_SECONDS[1], pause * 1.5)
+            order = self.get_order(order_id, known=order)
+        return order
+
+    def follow(self, order_id: UUID, *, after: int = 0) -> Iterator[HistoryEntry]:
+        """The order's history as it happens, to its end; broken connections are made anew where they broke.
+
+        ``after`` is the number of the last entry that is known already.
+        """
+        connect = partial(self._open, f"{ORDERS}/{order_id}/events")
+        reader = streams.Reader(last_id=str(after) if after else "")
+        for event in streams.follow(connect, reader, self.settings.retries, self.clock):
+            yield read(HistoryEntry, parse(event))
+
+    # --- products and stock
+
+    def products(self, *, search: str | None = None, page_size: int = 100) -> Iterator[Product]:
+        """The catalogue; pages are fetched as they are needed."""
+        call = Call("GET", PRODUCTS, _texts({"limit": page_size, "q": search}), is_open=True)
+        return (read(Product, item) for item in self._items(call))
+
+    def get_product(self, product_id: UUID, *, known: Product | None = None) -> Product:
+        """The product as it is now; ``known`` itself when it has not changed since."""
+        return self._get(Product, f"{PRODUCTS}/{product_id}", known, is_open=True)
+
+    def create_product(self, name: str, price: Decimal, **more: Unpack[ProductOptions]) -> Product:
+        """The new product; for administrators. After a NoAnswer look whether it is there before doing it again."""
+        return _tagged(Product, self._write("POST", PRODUCTS, name=name, price=price, **more))
+
+    def change_product(
+        self, product_id: UUID, *, if_match: str | None = None, **change: Unpack[ProductChange]
+    ) -> Product:
+        """The product as changed; for administrators. With the ETag that was seen, only if it is still so."""
+        headers = {"If-Match": if_match} if if_match else {}
+        return _tagged(Product, self._write("PATCH", f"{PRODUCTS}/{product_id}", headers, **change))
+
+    def adjust_stock(self, product_id: UUID, delta: int, reason: str) -> LedgerEntry:
+        """The ledger's new entry; for staff. After a NoAnswer look at the ledger before doing it again."""
+        return read(
+            LedgerEntry, self._write("POST", f"{PRODUCTS}/{product_id}/stock", delta=delta, reason=reason).document
+        )
+
+    def stock(self, product_id: UUID) -> Stock:
+        """The levels of the product's stock; for staff."""
+        return read(Stock, self._ask(Call("GET", f"{PRODUCTS}/{product_id}/stock", {"limit": "1"})).document)
+
+    def ledger(self, product_id: UUID, *, page_size: int = 100) -> Iterator[LedgerEntry]:
+        """Every movement of the product's stock, newest first; for staff."""
+        call = Call("GET", f"{PRODUCTS}/{product_id}/stock", _texts({"limit": page_size}))
+        return (read(LedgerEntry, item) for item in self._items(call, "ledger"))
+
+    # --- how it is asked
+
+    def _ask(self, call: Call) -> Answer:
+        return self._signed(call, self.transport.send)
+
+    def _signed(self, call: Call, send: Callable[[Call, str | None], Answered]) -> Answered:
+        """What ``send`` gets with the caller's token; where that is refused, with a renewed one, once."""
+        call = replace(call, ends_at=self.clock.now() + self.settings.retries.deadline_seconds)
+        token = None if call.is_open else self.wallet.token()
+        try:
+            return send(call, token)
+        except Unauthenticated:
+            renewed = self.wallet.renew(token) if token else None
+            if not renewed or renewed == token:
+                raise
+        return send(call, renewed)
+
+    def _open(self, path: str, last_id: str) -> requests.Response:
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+        return self._signed(Call("GET", path, headers=headers), self.transport.open)
+
+    def _enter(self, call: Call) -> Tokens:
+        tokens = read(Tokens, self._ask(call).document)
+        self.wallet.keep(tokens)
+        return tokens
+
+    def _refresh(self, refresh_token: str) -> Tokens:
+        content = write({"refresh_token": refresh_token})
+        ends_at = self.clock.now() + REFRESH_SECONDS
+        call = Call("POST", "/api/auth/refresh", content=content, is_repeatable=True, ends_at=ends_at)
+        return read(Tokens, self.transport.send(call, None).document)
+
+    def _write(self, method: str, path: str, headers: Mapping[str, str] | None = None, /, **body: Any) -> Answer:
+        return self._ask(Call(method, path, content=write(body), headers=headers or {}))
+
+    def _order(self, method: str, path: str, **more: Any) -> Order:
+        return _tagged(Order, self._ask(Call(method, path, **more)))
+
+    def _get(self, kind: type[Tagged], path: str, known: Tagged | None, *, is_open: bool = False) -> Tagged:
+        headers = {"If-None-Match": known.etag} if known and known.etag else {}
+        answer = self._ask(Call("GET", path, headers=headers, is_open=is_open))
+        return known if known and answer.status == 304 else _tagged(kind, answer)
+
+    def _items(self, call: Call, member: str = "items") -> Iterator[Any]:
+        """What the list holds on all its pages, each fetched when it is needed."""
+        cursor: str | None = None
+        while True:
+            query = {**call.query, "cursor": cursor} if cursor else call.query
+            document = self._ask(replace(call, query=query)).document
+            if not isinstance(document, dict) or member not in document:
+                raise UnexpectedAnswer(f"A list was expected in {member}.")
+            yield from document[member]
+            cursor = document.get("nextCursor")
+            if not cursor:
+                return
+
+
+def _tagged(kind: type[Tagged], answer: Answer) -> Tagged:
+    return replace(read(kind, answer.document), etag=answer.headers.get("ETag"))
+
+
+def _texts(query: Mapping[str, object]) -> dict[str, str]:
+    texts = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in query.items()}
+    return {name: str(value) for name, value in texts.items() if value is not None}
+
+
+def _key(given: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": given or str(uuid4())}
