@@ -71,13 +71,10 @@ class TestImports:
 
     def test_import_linter_keeps_every_contract(self) -> None:
         """A new room fails here until it is given a place."""
-        linter = Path(sys.executable).with_name("lint-imports")
+        command = [sys.executable, str(Path(sys.executable).with_name("lint-imports"))]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)}
 
-        sources = {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)}
-
-        run = subprocess.run(
-            [sys.executable, linter], cwd=CHECKOUT, env=sources, capture_output=True, text=True, check=False
-        )
+        run = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
 
         assert run.returncode == 0, run.stdout
 
