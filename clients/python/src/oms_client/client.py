@@ -135,19 +135,25 @@ class Client:
         """The order as it is now; ``known`` itself when it has not changed since, which saves sending it."""
         return self._get(Order, f"{ORDERS}/{order_id}", known)
 
-    def cancel_order(self, order_id: UUID, *, reason: str | None = None, idempotency_key: str | None = None) -> Order:
-        """The order, cancelled."""
-        path, content = f"{ORDERS}/{order_id}/cancel", write({"reason": reason})
-        return self._order("POST", path, content=content, headers=_key(idempotency_key))
+    def cancel_order(
+        self,
+        order_id: UUID,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> Order:
+        """The order, cancelled. With the ETag that was seen, only if it is still so: else PreconditionFailed."""
+        headers = {**_key(idempotency_key), **_match(if_match)}
+        return self._order("POST", f"{ORDERS}/{order_id}/cancel", content=write({"reason": reason}), headers=headers)
 
-    def ship_order(self, order_id: UUID, *, tracking: str | None = None) -> Order:
-        """The order, shipped; for staff. Again is no error."""
-        path = f"{ORDERS}/{order_id}/ship"
-        return self._order("POST", path, content=write({"tracking": tracking}), is_repeatable=True)
+    def ship_order(self, order_id: UUID, *, tracking: str | None = None, if_match: str | None = None) -> Order:
+        """The order, shipped, ``if_match`` as for cancel; for staff. Again is no error."""
+        return self._move(f"{ORDERS}/{order_id}/ship", if_match, content=write({"tracking": tracking}))
 
-    def deliver_order(self, order_id: UUID) -> Order:
-        """The order, delivered; for staff. Again is no error."""
-        return self._order("POST", f"{ORDERS}/{order_id}/deliver", is_repeatable=True)
+    def deliver_order(self, order_id: UUID, *, if_match: str | None = None) -> Order:
+        """The order, delivered, ``if_match`` as for cancel; for staff. Again is no error."""
+        return self._move(f"{ORDERS}/{order_id}/deliver", if_match)
 
     def orders(
         self,
@@ -211,8 +217,7 @@ class Client:
         self, product_id: UUID, *, if_match: str | None = None, **change: Unpack[ProductChange]
     ) -> Product:
         """The product as changed; for administrators. With the ETag that was seen, only if it is still so."""
-        headers = {"If-Match": if_match} if if_match else {}
-        return _tagged(Product, self._write("PATCH", f"{PRODUCTS}/{product_id}", headers, **change))
+        return _tagged(Product, self._write("PATCH", f"{PRODUCTS}/{product_id}", _match(if_match), **change))
 
     def adjust_stock(self, product_id: UUID, delta: int, reason: str) -> LedgerEntry:
         """The ledger's new entry; for staff. After a NoAnswer look at the ledger before doing it again."""
@@ -267,6 +272,10 @@ class Client:
     def _order(self, method: str, path: str, **more: Any) -> Order:
         return _tagged(Order, self._ask(Call(method, path, **more)))
 
+    def _move(self, path: str, if_match: str | None, **more: Any) -> Order:
+        """An order moved on. Moving it again is the same, but with ``if_match`` the second time would be refused."""
+        return self._order("POST", path, headers=_match(if_match), is_repeatable=not if_match, **more)
+
     def _get(self, kind: type[Tagged], path: str, known: Tagged | None, *, is_open: bool = False) -> Tagged:
         headers = {"If-None-Match": known.etag} if known and known.etag else {}
         answer = self._ask(Call("GET", path, headers=headers, is_open=is_open))
@@ -297,3 +306,7 @@ def _texts(query: Mapping[str, object]) -> dict[str, str]:
 
 def _key(given: str | None) -> dict[str, str]:
     return {"Idempotency-Key": given or str(uuid4())}
+
+
+def _match(etag: str | None) -> dict[str, str]:
+    return {"If-Match": etag} if etag else {}
