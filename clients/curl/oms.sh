@@ -23,7 +23,8 @@ session=${OMS_SESSION:-${XDG_STATE_HOME:-$HOME/.local/state}/oms-session}
 # --- accounts
 
 register() { # EMAIL [FIRST_NAME]: a new customer, logged in
-  enter register "{\"email\": $(text "$1"), \"password\": $(text "$(password)"), \"firstName\": $(text "${2:-Somebody}")}"
+  enter register "{\"email\": $(text "$1"), \"password\": $(text "$(password)"),
+    \"firstName\": $(text "${2:-Somebody}")}"
 }
 
 login() { # EMAIL: log in

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import requests
 from requests.adapters import BaseAdapter
+from requests.exceptions import ChunkedEncodingError
 
 from oms_client import Client, Settings, Tokens
 from oms_client.retries import Clock
@@ -16,6 +17,11 @@ from oms_client.retries import Clock
 URL: Final = "http://gateway.test"
 Said = Exception | Callable[[requests.PreparedRequest], "Said"] | requests.Response
 Json = dict[str, Any]
+
+LOST: Final = requests.ConnectionError("Connection aborted.")
+LATE: Final = requests.ReadTimeout("Read timed out.")
+HALF: Final = ChunkedEncodingError("Connection broken.")
+PRODUCT: Final = uuid4()
 
 
 class FakeClock(Clock):
@@ -117,3 +123,6 @@ def body(request: requests.PreparedRequest) -> Mapping[str, Any]:
     """The JSON of a request."""
     document: Mapping[str, Any] = json.loads(request.body or b"{}")
     return document
+
+
+PLACED: Final = an_order()

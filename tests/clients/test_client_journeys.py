@@ -24,9 +24,11 @@ from oms_client import (
     NoAnswer,
     NotFound,
     NotReached,
+    Order,
     OrderStatus,
     PaymentStatus,
     Problem,
+    Product,
     Role,
     Settings,
     Tokens,
@@ -113,6 +115,20 @@ class TestEveryEndpoint:
 
 def play(ada: Client, boss: Client) -> None:
     """Everything that can be asked of the API."""
+    open_accounts(ada, boss)
+    lamp = fill_the_shelf(ada, boss)
+    delivered = order_and_deliver(ada, boss, lamp)
+    cancelled = order_and_cancel(ada, lamp)
+
+    assert [summary.id for summary in ada.orders(page_size=1)] == [cancelled.id, delivered.id]
+    assert [summary.id for summary in ada.orders(status=OrderStatus.DELIVERED)] == [delivered.id]
+    assert list(ada.orders(since=cancelled.created_at, until=cancelled.created_at)) == []
+    changed = boss.change_user(ada.me().id, role=Role.STAFF)
+    assert (changed.role, changed.active) == (Role.STAFF, True)
+
+
+def open_accounts(ada: Client, boss: Client) -> None:
+    """Come, go, come again."""
     email = an_email()
     ada.register(email, PASSWORD, first_name="Ada", last_name="Lovelace", phone="+4915112345678")
     ada.log_out()
@@ -124,6 +140,9 @@ def play(ada: Client, boss: Client) -> None:
     ada.wallet.renew(first.token)
     assert ada.tokens != first
 
+
+def fill_the_shelf(ada: Client, boss: Client) -> Product:
+    """A new product, as it came to be."""
     lamp = boss.create_product(f"Lamp {secrets.token_hex(4)}", Decimal("34.90"), description="Warm light.")
     lamp = boss.change_product(lamp.id, price=Decimal("29.95"))
     assert (lamp.price, lamp.active, lamp.currency) == (Decimal("29.95"), True, "EUR")
@@ -131,7 +150,11 @@ def play(ada: Client, boss: Client) -> None:
     assert (entry.delta, entry.on_hand_after, entry.reason) == (5, 5, "delivered")
     assert ada.get_product(lamp.id).price == lamp.price
     assert [found.id for found in ada.products(search=lamp.name)] == [lamp.id]
+    return lamp
 
+
+def order_and_deliver(ada: Client, boss: Client, lamp: Product) -> Order:
+    """An order that arrives."""
     order = ada.place_order([Line(lamp.id, 2, price=lamp.price)], shipping_address="12 St James's Square")
     assert (order.status, order.total_amount, order.items[0].quantity) == ("Pending", Decimal("59.90"), 2)
     order = ada.wait_for(order.id, OrderStatus.CONFIRMED, seconds=SECONDS)
@@ -144,17 +167,15 @@ def play(ada: Client, boss: Client) -> None:
     assert {step.service for step in journey.steps} >= {"orders", "inventory", "payments"}
     if EVENTS in endpoints():
         assert OrderStatus.DELIVERED in [entry.to_status for entry in ada.follow(order.id)]
+    return order
 
+
+def order_and_cancel(ada: Client, lamp: Product) -> Order:
+    """An order that does not."""
     other = ada.place_order([Line(lamp.id)])
     ada.wait_for(other.id, OrderStatus.CONFIRMED, seconds=SECONDS)
     assert ada.cancel_order(other.id, reason="a change of mind").status is OrderStatus.CANCELLED
-    ada.wait_for(other.id, lambda order: order.payment_status is PaymentStatus.REFUNDED, seconds=SECONDS)
-    assert [summary.id for summary in ada.orders(page_size=1)] == [other.id, order.id]
-    assert [summary.id for summary in ada.orders(status=OrderStatus.DELIVERED)] == [order.id]
-    assert list(ada.orders(since=other.created_at, until=other.created_at)) == []
-
-    changed = boss.change_user(me.id, role=Role.STAFF)
-    assert (changed.role, changed.active) == (Role.STAFF, True)
+    return ada.wait_for(other.id, lambda order: order.payment_status is PaymentStatus.REFUNDED, seconds=SECONDS)
 
 
 class TestRefusals:

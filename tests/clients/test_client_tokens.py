@@ -8,6 +8,7 @@ from requests.adapters import BaseAdapter
 
 from oms_client import Client, Line, NoAnswer, Tokens, Unauthenticated, Unavailable
 from tests.clients.ground import (
+    LOST,
     URL,
     FakeClock,
     Script,
@@ -24,7 +25,6 @@ from tests.clients.ground import (
 ME = {"id": "6f6d7300-0000-5000-8000-000000000004", "email": "ada@example.com", "userName": "ada", "role": "customer"}
 ME |= {"createdAt": "2026-01-02T03:04:05Z"}
 NOBODY = {**ME, "firstName": None, "lastName": None, "phone": None}
-LOST = requests.ConnectionError("Connection aborted.")
 
 
 def paths(script: Script) -> list[str]:

@@ -5,13 +5,12 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 from uuid import UUID, uuid4
 
-import requests
-
 from oms_client import streams
-from oms_client.errors import NotReached, Unauthenticated, UnexpectedAnswer
+from oms_client.caller import Caller
+from oms_client.errors import NotReached
 from oms_client.models import (
     HistoryEntry,
     Journey,
@@ -29,61 +28,20 @@ from oms_client.models import (
     User,
 )
 from oms_client.reading import parse, read, write
-from oms_client.retries import Clock
-from oms_client.tokens import Wallet
-from oms_client.transport import Answer, Call, Settings, Transport
+from oms_client.transport import Answer, Call
 
-Answered = TypeVar("Answered")
 Tagged = TypeVar("Tagged", Order, Product)
 
 ORDERS = "/api/order"
 PRODUCTS = "/api/inventory/products"
-REFRESH_SECONDS = 8.0
-"""A refresh token that is sent again is merely refused within ten seconds, and later ends the login."""
 LOOKS_SECONDS = (0.1, 1.0)
 """The first and the longest pause between two looks at an order."""
 
 
-class Client:
-    """One person at the API; threads may share it. Use it in a ``with`` block, or close it.
-
-    With ``tokens`` somebody goes on who was logged in before; ``on_tokens`` is called with every new pair, to be kept.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        tokens: Tokens | None = None,
-        on_tokens: Callable[[Tokens | None], None] | None = None,
-        settings: Settings | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self.clock = clock or Clock()
-        self.settings = settings or Settings()
-        self.transport = Transport(url, self.settings, self.clock)
-        self.wallet = Wallet(self._refresh, self.clock)
-        self.wallet.tokens, self.wallet.listener = tokens, on_tokens
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Client({self.transport.url!r})"
-
-    def close(self) -> None:
-        """Close the connections; whoever is logged in stays so."""
-        self.transport.http.close()
+class Client(Caller):
+    """The whole API; ``Client(url)`` is nobody until somebody registers or logs in."""
 
     # --- accounts
-
-    @property
-    def tokens(self) -> Tokens | None:
-        """The newest pair of tokens, if somebody is logged in."""
-        return self.wallet.tokens
 
     def register(
         self,
@@ -236,36 +194,6 @@ class Client:
 
     # --- how it is asked
 
-    def _ask(self, call: Call) -> Answer:
-        return self._signed(call, self.transport.send)
-
-    def _signed(self, call: Call, send: Callable[[Call, str | None], Answered]) -> Answered:
-        """What ``send`` gets with the caller's token; where that is refused, with a renewed one, once."""
-        call = replace(call, ends_at=self.clock.now() + self.settings.retries.deadline_seconds)
-        token = None if call.is_open else self.wallet.token()
-        try:
-            return send(call, token)
-        except Unauthenticated:
-            renewed = self.wallet.renew(token) if token else None
-            if not renewed or renewed == token:
-                raise
-        return send(call, renewed)
-
-    def _open(self, path: str, last_id: str) -> requests.Response:
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-        return self._signed(Call("GET", path, headers=headers), self.transport.open)
-
-    def _enter(self, call: Call) -> Tokens:
-        tokens = read(Tokens, self._ask(call).document)
-        self.wallet.keep(tokens)
-        return tokens
-
-    def _refresh(self, refresh_token: str) -> Tokens:
-        content = write({"refresh_token": refresh_token})
-        ends_at = self.clock.now() + REFRESH_SECONDS
-        call = Call("POST", "/api/auth/refresh", content=content, is_repeatable=True, ends_at=ends_at)
-        return read(Tokens, self.transport.send(call, None).document)
-
     def _write(self, method: str, path: str, headers: Mapping[str, str] | None = None, /, **body: Any) -> Answer:
         return self._ask(Call(method, path, content=write(body), headers=headers or {}))
 
@@ -280,19 +208,6 @@ class Client:
         headers = {"If-None-Match": known.etag} if known and known.etag else {}
         answer = self._ask(Call("GET", path, headers=headers, is_open=is_open))
         return known if known and answer.status == 304 else _tagged(kind, answer)
-
-    def _items(self, call: Call, member: str = "items") -> Iterator[Any]:
-        """What the list holds on all its pages, each fetched when it is needed."""
-        cursor: str | None = None
-        while True:
-            query = {**call.query, "cursor": cursor} if cursor else call.query
-            document = self._ask(replace(call, query=query)).document
-            if not isinstance(document, dict) or member not in document:
-                raise UnexpectedAnswer(f"A list was expected in {member}.")
-            yield from document[member]
-            cursor = document.get("nextCursor")
-            if not cursor:
-                return
 
 
 def _tagged(kind: type[Tagged], answer: Answer) -> Tagged:

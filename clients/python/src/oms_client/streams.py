@@ -23,22 +23,24 @@ class Reader:
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[str]:
         """The data of each event that is complete."""
-        fields: list[str] = []
-        next_id = self.last_id
+        self._data, self._id = list[str](), self.last_id
         for line in lines(chunks):
-            name, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if not line:
-                self.last_id = next_id
-                if fields:
-                    yield "\n".join(fields)
-                fields = []
-            elif name == "data":
-                fields.append(value)
-            elif name == "id" and "\0" not in value:
-                next_id = value
-            elif name == "retry" and value.isascii() and value.isdigit():
-                self.retry_seconds = int(value) / 1000
+            if line:
+                self._take(*line.partition(":")[::2])
+                continue
+            self.last_id = self._id
+            if self._data:
+                yield "\n".join(self._data)
+                self._data = []
+
+    def _take(self, name: str, value: str) -> None:
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "id" and "\0" not in value:
+            self._id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            self.retry_seconds = int(value) / 1000
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[str]:
