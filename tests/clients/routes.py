@@ -9,6 +9,7 @@ from typing import Any, Final
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 
 from gateway import GatewayService
+from services.chassis.http import HttpEntrypoint
 from tests.support.cluster import Cluster
 
 Route = tuple[str, str]
@@ -19,7 +20,7 @@ EVENTS: Final = ("GET", "/api/order/<uuid:order_id>/events")
 def endpoints() -> set[Route]:
     """Method and path of every endpoint of the API."""
     found = (getattr(each, ENTRYPOINT_EXTENSIONS_ATTR, ()) for each in vars(GatewayService).values())
-    routes = {(each.method, each.url) for several in found for each in several}
+    routes = {(each.method, each.url) for several in found for each in several if isinstance(each, HttpEntrypoint)}
     return {(method, path) for method, path in routes if path.startswith("/api/")}
 
 
