@@ -7,10 +7,12 @@
 #   clients/curl/oms.sh place 0c342a24-9ec2-50f6-80a4-da41e5991f6e 2
 #   clients/curl/oms.sh help                              # all commands
 #
-# Answers go to standard output as they come. A refusal is a problem document there, and the exit code is 22, as with
-# curl --fail. Tokens are kept in OMS_SESSION, readable by their owner alone; no secret is ever an argument of a
-# program, where everybody on the machine could see it. OMS_CURL are further options of curl: '--include' shows the
-# headers, ETag and X-Request-Id among them; '--cacert ca.pem' trusts an authority of your own.
+# Answers go to standard output as they come. A refusal is a problem document there, and the exit code is curl's: 22 for
+# a refusal, 7 when nobody answers. OMS_CURL are further options of curl: '--include' shows the headers, ETag and
+# X-Request-Id among them; '--cacert ca.pem' trusts an authority of your own.
+#
+# Tokens are kept in OMS_SESSION, readable by their owner alone. No secret is ever an argument of a program, where
+# everybody on the machine could see it.
 #
 # Placing and cancelling carry an Idempotency-Key, a new one each time. Set OMS_KEY to choose it: the same command with
 # the same key may be run again after a lost connection, and does nothing twice.
@@ -129,8 +131,12 @@ as_me() { # as call, with the token of who is logged in
 }
 
 enter() { # PATH BODY; ask for tokens, keep them, and say who I am now
-  local answer
-  answer=$(call POST "/api/auth/$1" "$2") || { printf '%s\n' "$answer"; return 22; }
+  local answer code=0
+  answer=$(call POST "/api/auth/$1" "$2") || code=$?
+  if [ $code -ne 0 ]; then
+    printf %s "$answer"
+    return $code
+  fi
   mkdir -p "$(dirname "$session")"
   printf '%s\n' "$answer" >"$session"
   printf '{"userId":%s}\n' "$(text "$(token userId)")"

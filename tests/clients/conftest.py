@@ -1,18 +1,25 @@
-"""Where a client may knock: a door that nobody opens, and one with a certificate of its own."""
+"""Where a client may knock - a door that nobody opens, one with a certificate of its own - and who knocks."""
 
+import contextlib
+import secrets
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trustme
 
 from cli.servers.ports import LOOPBACK
+from oms_client import Client, Settings
+from tests.clients.ground import PASSWORD, an_email
+from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 
 
 @pytest.fixture
@@ -61,3 +68,42 @@ def tls_server(tmp_path: Path) -> Iterator[TlsServer]:
         yield TlsServer(f"https://{LOOPBACK}:{server.server_address[1]}", tmp_path / "authority.pem")
         server.shutdown()
         thread.join()
+
+
+Enter = Callable[..., Client]
+
+
+@pytest.fixture
+def enter(cluster: Cluster) -> Iterator[Enter]:
+    """``enter()`` is a client of nobody at the gateway; connections are closed in the end."""
+    with contextlib.ExitStack() as clients:
+
+        def make(url: str = cluster.url, context: Any = dict, **options: Any) -> Client:
+            settings = Settings(use_environment=False, context=context)
+            return clients.enter_context(Client(url, settings=settings, **options))
+
+        yield make
+
+
+@pytest.fixture
+def ada(enter: Enter) -> Client:
+    """A new customer."""
+    client = enter()
+    client.register(an_email(), PASSWORD, first_name="Ada", phone="+4915112345678")
+    return client
+
+
+@pytest.fixture
+def boss(enter: Enter) -> Client:
+    """The administrator."""
+    client = enter()
+    client.log_in(ADMIN_EMAIL, ADMIN_PASSWORD)
+    return client
+
+
+@pytest.fixture
+def lamp(boss: Client) -> UUID:
+    """Something with five on the shelf."""
+    product = boss.create_product(f"Lamp {secrets.token_hex(4)}", Decimal("34.90"))
+    boss.adjust_stock(product.id, 5, "delivered")
+    return product.id

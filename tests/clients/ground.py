@@ -2,6 +2,7 @@
 
 import io
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -13,7 +14,9 @@ from requests.exceptions import ChunkedEncodingError
 
 from oms_client import Client, Settings, Tokens
 from oms_client.retries import Clock
+from tests.support import lines
 
+PASSWORD: Final = "correct horse battery staple"
 URL: Final = "http://gateway.test"
 Said = Exception | Callable[[requests.PreparedRequest], "Said"] | requests.Response
 Json = dict[str, Any]
@@ -43,6 +46,18 @@ class FakeClock(Clock):
         """Let them pass."""
         self.slept.append(seconds)
         self.seconds += seconds
+
+
+class Mending(Clock):
+    """A clock on which a line heals as soon as somebody waits."""
+
+    def __init__(self, line: lines.Line) -> None:
+        self.line = line
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, with the line healed."""
+        self.line.heal()
+        super().sleep(seconds)
 
 
 class Script(BaseAdapter):
@@ -97,6 +112,11 @@ def slept(client: Client) -> list[float]:
     """How long the client has slept each time."""
     assert isinstance(client.clock, FakeClock)
     return client.clock.slept
+
+
+def an_email() -> str:
+    """An address nobody has."""
+    return f"{secrets.token_hex(8)}@example.com"
 
 
 def tokens(number: int = 1, expires_in: int = 900) -> Tokens:

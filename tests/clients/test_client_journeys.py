@@ -4,11 +4,10 @@ import contextlib
 import io
 import re
 import secrets
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid4
 
 import pytest
@@ -30,11 +29,11 @@ from oms_client import (
     Problem,
     Product,
     Role,
-    Settings,
     Tokens,
     Unauthenticated,
 )
-from oms_client.retries import Clock
+from tests.clients.conftest import Enter
+from tests.clients.ground import PASSWORD, Mending, an_email
 from tests.clients.routes import EVENTS, endpoints, watched
 from tests.support import lines
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
@@ -42,63 +41,7 @@ from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 pytestmark = pytest.mark.usefixtures("holds_together")
 
 README: Final = CHECKOUT / "clients" / "python" / "README.md"
-PASSWORD: Final = "correct horse battery staple"
 SECONDS: Final = 60.0
-
-Enter = Callable[..., Client]
-
-
-def an_email() -> str:
-    """An address nobody has."""
-    return f"{secrets.token_hex(8)}@example.com"
-
-
-@pytest.fixture
-def enter(cluster: Cluster) -> Iterator[Enter]:
-    """``enter()`` is a client of nobody at the gateway; connections are closed in the end."""
-    with contextlib.ExitStack() as clients:
-
-        def make(url: str = cluster.url, context: Any = dict, **options: Any) -> Client:
-            settings = Settings(use_environment=False, context=context)
-            return clients.enter_context(Client(url, settings=settings, **options))
-
-        yield make
-
-
-@pytest.fixture
-def ada(enter: Enter) -> Client:
-    """A new customer."""
-    client = enter()
-    client.register(an_email(), PASSWORD, first_name="Ada", phone="+4915112345678")
-    return client
-
-
-@pytest.fixture
-def boss(enter: Enter) -> Client:
-    """The administrator."""
-    client = enter()
-    client.log_in(ADMIN_EMAIL, ADMIN_PASSWORD)
-    return client
-
-
-@pytest.fixture
-def lamp(boss: Client) -> UUID:
-    """Something with five on the shelf."""
-    product = boss.create_product(f"Lamp {secrets.token_hex(4)}", Decimal("34.90"))
-    boss.adjust_stock(product.id, 5, "delivered")
-    return product.id
-
-
-class Mending(Clock):
-    """A clock on which a line heals as soon as somebody waits."""
-
-    def __init__(self, line: lines.Line) -> None:
-        self.line = line
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, with the line healed."""
-        self.line.heal()
-        super().sleep(seconds)
 
 
 class TestEveryEndpoint:

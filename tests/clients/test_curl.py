@@ -195,6 +195,13 @@ class TestScript:
         assert ada.run("call", "GET", "/").returncode == 2
         assert "log" in ada.run("me").stderr
 
+    def test_says_what_curl_says(self, ada: Person, unused_port: int) -> None:
+        """When nobody is there, for instance; and keeps no session then."""
+        done = ada.run("login", "ada@example.com", OMS_URL=f"http://127.0.0.1:{unused_port}")
+
+        assert (done.returncode, done.stdout) == (7, "")
+        assert not ada.session.exists()
+
     def test_tells_nobody_a_secret(self, ada: Person) -> None:
         """Neither password nor token is an argument of curl, where everybody on the machine could read it."""
         spy = ada.folder / "spy" / "curl"
