@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from cli.servers.ports import LOOPBACK
-from oms_client import Client, Settings
+from oms_client import Client, Retries, Settings
 from tests.clients.ground import PASSWORD, an_email
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 
@@ -72,6 +72,9 @@ def tls_server(tmp_path: Path) -> Iterator[TlsServer]:
 
 Enter = Callable[..., Client]
 
+PATIENT = Retries(deadline_seconds=90.0)
+"""A busy machine is slow, which says nothing about the client."""
+
 
 @pytest.fixture
 def enter(cluster: Cluster) -> Iterator[Enter]:
@@ -79,7 +82,7 @@ def enter(cluster: Cluster) -> Iterator[Enter]:
     with contextlib.ExitStack() as clients:
 
         def make(url: str = cluster.url, context: Any = dict, **options: Any) -> Client:
-            settings = Settings(use_environment=False, context=context)
+            settings = Settings(PATIENT, answer_seconds=30.0, use_environment=False, context=context)
             return clients.enter_context(Client(url, settings=settings, **options))
 
         yield make

@@ -25,6 +25,8 @@ LOST: Final = requests.ConnectionError("Connection aborted.")
 LATE: Final = requests.ReadTimeout("Read timed out.")
 HALF: Final = ChunkedEncodingError("Connection broken.")
 PRODUCT: Final = uuid4()
+BEGINNING: Final = datetime.now(UTC)
+"""When every fake clock starts, and the tokens of the tests are received."""
 
 
 class FakeClock(Clock):
@@ -40,7 +42,7 @@ class FakeClock(Clock):
 
     def today(self) -> datetime:
         """A date that moves with them."""
-        return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=self.seconds - 1000.0)
+        return BEGINNING + timedelta(seconds=self.seconds - 1000.0)
 
     def sleep(self, seconds: float) -> None:
         """Let them pass."""
@@ -121,7 +123,8 @@ def an_email() -> str:
 
 def tokens(number: int = 1, expires_in: int = 900) -> Tokens:
     """A pair of tokens."""
-    return Tokens(token=f"access-{number}", refresh_token=f"refresh-{number}", user_id=uuid4(), expires_in=expires_in)
+    pair = {"token": f"access-{number}", "refresh_token": f"refresh-{number}"}
+    return Tokens(**pair, user_id=uuid4(), expires_in=expires_in, received_at=BEGINNING)
 
 
 def granted(number: int, expires_in: int = 900) -> Json:

@@ -37,6 +37,7 @@ from tests.clients.ground import PASSWORD, Mending, an_email
 from tests.clients.routes import EVENTS, endpoints, watched
 from tests.support import lines
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
+from tests.support.until import eventually
 
 pytestmark = pytest.mark.usefixtures("holds_together")
 
@@ -200,6 +201,7 @@ class TestLostAnswers:
                 clerk.adjust_stock(lamp, 1, "found")
 
         assert raised.value.uncertain
+        eventually(lambda: len(list(boss.ledger(lamp))) > 1, "an entry of the ledger")
         assert [entry.delta for entry in boss.ledger(lamp, page_size=1)] == [1, 5]
 
 

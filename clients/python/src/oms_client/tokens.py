@@ -45,7 +45,7 @@ class Wallet:
         except OmsError:
             if now >= tokens.expires_at:
                 raise
-            self._rests_until = now + timedelta(seconds=REST_SECONDS)
+            self._rests_until = self.clock.today() + timedelta(seconds=REST_SECONDS)
             return tokens.token
 
     def renew(self, spent: str) -> str | None:
