@@ -16,6 +16,8 @@ CHECKS = [
     ["mypy"],
     ["lint-imports"],
 ]
+SOURCES = [".", "clients/python/src"]
+"""Where the packages are that import-linter looks into."""
 MODULES = {"ruff": "ruff", "mypy": "mypy"}
 
 
@@ -34,7 +36,8 @@ def passes(check: list[str]) -> bool:
     """Whether this check finds nothing; it prints what it finds."""
     print(f"\n$ {' '.join(check)}", flush=True)
     command = [sys.executable, *program(check[0]), *check[1:]]
-    return not subprocess.run(command, check=False, cwd=CHECKOUT, env={**os.environ, "PYTHONPATH": "."}).returncode
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)}
+    return not subprocess.run(command, check=False, cwd=CHECKOUT, env=environment).returncode
 
 
 def program(name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The walls of the house: who may import what, and who says what to whom."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import events
+from cli.lint import SOURCES
 from gateway import GatewayService
 from services.chassis.topology import read_wiring
 from services.inventory.service import InventoryService
@@ -69,9 +71,10 @@ class TestImports:
 
     def test_import_linter_keeps_every_contract(self) -> None:
         """A new room fails here until it is given a place."""
-        linter = Path(sys.executable).with_name("lint-imports")
+        command = [sys.executable, str(Path(sys.executable).with_name("lint-imports"))]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(SOURCES)}
 
-        run = subprocess.run([sys.executable, linter], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        run = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
 
         assert run.returncode == 0, run.stdout
 

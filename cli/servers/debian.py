@@ -1,4 +1,4 @@
-"""RabbitMQ from Debian's packages, unpacked into a cache without root and without installing anything.
+"""RabbitMQ, and what else is needed, from Debian's packages: unpacked without root and without installing anything.
 
 Only the standard library is used: ``oms`` runs this file beside pip, before there is a virtual environment.
 """
@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cli.files import locked, make_folder
@@ -29,13 +31,29 @@ ROOM = 200 * 2**20
 OTHER_WAY = "Install rabbitmq-server, or set OMS_RABBITMQ_URL and OMS_RABBITMQ_MANAGEMENT_URL to a broker of your own."
 
 
-def unpacked(fallback: Path) -> Path:
-    """The tree of RabbitMQ and Erlang, fetched at the first call; ``fallback`` serves when no cache is writable."""
+class Failed(Exception):
+    """A program that did not end well, with its last lines."""
+
+
+@dataclass(frozen=True)
+class Software:
+    """What can be fetched: its packages, the first being the one that names the libraries all of them need."""
+
+    title: str
+    packages: Sequence[str]
+    other_way: str
+
+
+RABBITMQ = Software("RabbitMQ", PACKAGES, OTHER_WAY)
+
+
+def unpacked(fallback: Path, software: Software = RABBITMQ) -> Path:
+    """The tree of the software, fetched at the first call; ``fallback`` serves when no cache is writable."""
     cache = cache_folder(fallback)
-    tree = cache / f"rabbitmq-{release()}"
+    tree = cache / f"{software.title.lower()}-{release()}"
     with locked(cache / "lock"):
         if not tree.exists():
-            fetch(tree)
+            fetch(tree, software)
     return tree
 
 
@@ -61,25 +79,36 @@ def release() -> str:
     return f"{system.get('ID', 'linux')}-{system.get('VERSION_ID', '0')}-{platform.machine()}"
 
 
-def fetch(tree: Path) -> None:
+def fetch(tree: Path, software: Software = RABBITMQ) -> None:
     """Download, unpack and patch into ``tree``, which appears only when it is complete."""
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
-            raise Trouble(f"RabbitMQ is not installed, and without {tool} it cannot be fetched. {OTHER_WAY}")
+            raise Trouble(
+                f"{software.title} is not installed, and without {tool} it cannot be fetched. {software.other_way}"
+            )
     for half in tree.parent.glob(f"{HALF}*"):
         shutil.rmtree(half)
     require_room(tree.parent, ROOM)
     with tempfile.TemporaryDirectory(prefix=HALF, dir=tree.parent) as work, told_of_full_disk(tree.parent):
         folder = Path(work)
-        options = private_apt(folder)
-        apt(folder, [*options, "update"])
-        apt(folder, [*options, "download", *PACKAGES, *missing_libraries(folder, options)])
         draft = folder / "tree"
-        for package in sorted(folder.glob("*.deb")):
-            step(["dpkg-deb", "-x", str(package), str(draft)], folder)
+        try:
+            unpack(software, draft, folder)
+        except Failed as failure:
+            raise Trouble(f"{software.title} could not be fetched ({failure}\n{software.other_way}") from failure
         patch(draft, tree)
         draft.chmod(0o755)
         draft.rename(tree)
+
+
+def unpack(software: Software, draft: Path, folder: Path) -> None:
+    """Download the packages and the libraries this machine lacks for them, and unpack all into ``draft``."""
+    options = private_apt(folder)
+    apt(folder, [*options, "update"])
+    libraries = missing_libraries(folder, options, software.packages[0])
+    apt(folder, [*options, "download", *software.packages, *libraries])
+    for package in sorted(folder.glob("*.deb")):
+        step(["dpkg-deb", "-x", str(package), str(draft)], folder)
 
 
 def private_apt(folder: Path) -> list[str]:
@@ -98,9 +127,9 @@ def private_apt(folder: Path) -> list[str]:
     return ["-q", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
 
 
-def missing_libraries(folder: Path, options: list[str]) -> list[str]:
-    """The shared libraries this machine lacks for RabbitMQ."""
-    plan = apt(folder, [*options, "install", "--no-install-recommends", "--print-uris", "-qq", "-y", "rabbitmq-server"])
+def missing_libraries(folder: Path, options: list[str], package: str) -> list[str]:
+    """The shared libraries this machine lacks for the package."""
+    plan = apt(folder, [*options, "install", "--no-install-recommends", "--print-uris", "-qq", "-y", package])
     return sorted(set(re.findall(r"' (lib[a-z0-9.+-]+)_", plan)))
 
 
@@ -110,11 +139,11 @@ def apt(folder: Path, arguments: list[str]) -> str:
 
 
 def step(arguments: list[str], folder: Path) -> str:
-    """What the program printed; raises :class:`Trouble` with its last lines when it fails."""
+    """What the program printed; raises :class:`Failed` with its last lines when it fails."""
     output, code = outcome(arguments, folder)
     if code:
         last = "\n".join(output.splitlines()[-8:])
-        raise Trouble(f"RabbitMQ could not be fetched ({arguments[0]} failed):\n{last}\n{OTHER_WAY}")
+        raise Failed(f"{arguments[0]} failed):\n{last}")
     return output
 
 
