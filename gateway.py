@@ -8,6 +8,7 @@ decide and word every refusal. The gateway knows routes, who may pass without a 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
@@ -15,10 +16,25 @@ from nameko.exceptions import RemoteError
 
 from services.chassis.auth import Caller
 from services.chassis.denials import Denials
+from services.chassis.documents import Documents
 from services.chassis.errors import Unavailable
 from services.chassis.http import PUBLIC, Request, Response, http, idempotency_key, json_object, reply, tagged
 from services.chassis.probes import Probes
 from services.chassis.rpc_proxy import RpcProxy
+
+CONTRACT = Documents(
+    Path(__file__).with_name("contract"),
+    {
+        "/openapi.json": "openapi.json",
+        "/asyncapi.json": "asyncapi.json",
+        "/docs": "docs.html",
+        "/docs/events": "events.html",
+        "/docs/docs.css": "docs.css",
+        "/docs/docs.js": "docs.js",
+        "/docs/swagger-ui.css": "swagger-ui/swagger-ui.css",
+        "/docs/swagger-ui-bundle.js": "swagger-ui/swagger-ui-bundle.js",
+    },
+)
 
 PathValues = ParamSpec("PathValues")
 Handler = Callable[Concatenate["GatewayService", Request, PathValues], Response]
@@ -43,6 +59,7 @@ class GatewayService:
     name = "gateway"
 
     probes = Probes()
+    contract = CONTRACT
     caller = Caller()
     denials = Denials()
     users_rpc = RpcProxy("users", "register", "login", "refresh", "logout", "get_me", "change_user", "check_token")

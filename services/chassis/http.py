@@ -115,10 +115,15 @@ def tagged(
 ) -> Response:
     """As :func:`reply` with a strong ETag of the representation; 304 without a body when the client has it already."""
     response = reply(status, payload, headers)
-    tag = entity_tag(response.get_data())
-    response.headers["ETag"] = tag
+    response.headers["ETag"] = entity_tag(response.get_data())
+    return answered(request, response)
+
+
+def answered(request: Request, response: Response) -> Response:
+    """The response, or 304 without a body when its ETag names what the client has already."""
     asked = request.environ.get("HTTP_IF_NONE_MATCH")
-    if asked and status == 200 and request.method in ("GET", "HEAD") and _matches(asked, tag):
+    readable = response.status_code == 200 and request.method in ("GET", "HEAD")
+    if asked and readable and _matches(asked, response.headers["ETag"]):
         response.status_code = 304
         response.set_data(b"")
     return response

@@ -20,6 +20,7 @@ from services.chassis.schema import (
     invalid,
     read_id,
 )
+from services.inventory.models import Movement
 
 Row = TypeVar("Row")
 
@@ -101,7 +102,7 @@ class LedgerView(Schema):
     """A movement of stock as staff may see it."""
 
     id = fields.UUID()
-    kind = fields.String()
+    kind = fields.String(validate=validate.OneOf(list(Movement)))
     delta = fields.Integer()
     on_hand_after = fields.Integer()
     reserved_after = fields.Integer()
@@ -111,11 +112,13 @@ class LedgerView(Schema):
 
 
 class StockView(Schema):
-    """The levels of a product's stock."""
+    """The levels of a product's stock, and a page of what moved them."""
 
     on_hand = fields.Integer()
     reserved = fields.Integer()
     available = fields.Integer()
+    ledger = fields.List(fields.Nested(LedgerView))
+    next_cursor = fields.String(allow_none=True)
 
 
 NEW_PRODUCT: Final = NewProduct()
