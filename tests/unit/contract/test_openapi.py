@@ -2,11 +2,14 @@
 
 import ast
 import inspect
+from argparse import Namespace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from openapi_spec_validator import validate
 
+from cli import contract
 from cli.contract import documents
 from cli.contract_codes import refusals
 from cli.contract_openapi import routes
@@ -25,6 +28,22 @@ def test_is_what_the_code_says() -> None:
     stale = [file.name for file, text in documents().items() if file.read_text() != text]
 
     assert stale == []
+
+
+def test_says_what_is_out_of_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--check`` fails and writes nothing; without it the file is written."""
+    draft = tmp_path / "openapi.json"
+    monkeypatch.setattr(contract, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(contract, "documents", lambda: {draft: "{}"})
+
+    checked, existed = contract.run(Namespace(check=True)), draft.exists()
+    written, again = contract.run(Namespace(check=False)), contract.run(Namespace(check=True))
+
+    assert (checked, existed, written, again) == (1, False, 0, 0)
+    assert draft.read_text() == "{}"
+    assert capsys.readouterr().out == "Out of date: openapi.json\nWritten: openapi.json\n"
 
 
 def test_is_valid() -> None:
@@ -94,9 +113,9 @@ class TestOperation:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_names_the_schemas_that_the_service_reads_with(name: str) -> None:
     """What the document says of body and query is what the service's method validates with."""
-    contract = OPERATIONS[name]
+    said = OPERATIONS[name]
 
-    assert schemas_read_by(name) == {type(each) for each in (contract.takes, contract.query) if each}
+    assert schemas_read_by(name) == {type(each) for each in (said.takes, said.query) if each}
 
 
 def schemas_read_by(name: str) -> set[type[Schema]]:
