@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.state import CHECKOUT
-from services.chassis.problems import STATUS_OF_KIND
+from services.chassis.problems import STATUS_OF_CODE, STATUS_OF_KIND
 
 STATUS_OF_NAME: Final = {kind.__name__: status for kind, status in STATUS_OF_KIND.items()}
 
@@ -38,7 +38,7 @@ class Maker:
         if len(arguments) < self.code_at + 2:
             return None
         code, sentence = text_of(arguments[self.code_at]), text_of(arguments[self.code_at + 1])
-        status = self.status or (number_of(arguments[0]) if self.code_at else None)
+        status = STATUS_OF_CODE.get(code, self.status) or (number_of(arguments[0]) if self.code_at else None)
         return Refused(code, status, sentence or code.replace("_", " ").capitalize() + ".") if code and status else None
 
 

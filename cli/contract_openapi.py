@@ -47,7 +47,7 @@ HEADERS: Final[Mapping[str, Json]] = {
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
     "ETag": {
-        "description": "Names exactly this representation; for `If-None-Match`.",
+        "description": "Names exactly this representation; for `If-None-Match` and `If-Match`.",
         "required": True,
         "schema": {"type": "string", "pattern": '^"[0-9a-f]+"$'},
     },
@@ -75,6 +75,11 @@ PARAMETERS: Final[Mapping[str, Json]] = {
         "description": "Asking again with the same key and body gets the first answer again. Kept for 24 hours.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
         "example": "b1946ac9-0001",
+    },
+    "If-Match": {
+        "description": "The `ETag` of what is known: nothing is written over anything else, the answer is 412 then.",
+        "schema": {"type": "string"},
+        "example": "*",
     },
     "If-None-Match": {
         "description": "The `ETag` of what is known already: 304 while it is still so.",
@@ -204,7 +209,8 @@ def operation(spec: APISpec, converter: OpenAPIConverter, route: Route) -> Json:
 def headers_taken(contract: Operation, route: Route) -> Sequence[str]:
     """The request headers that mean something to the operation."""
     known = ["If-None-Match"] if "ETag" in contract.headers and route.method == "GET" else []
-    return [*(["Idempotency-Key"] if contract.keyed else []), *known]
+    matched = ["If-Match"] if contract.conditional else []
+    return [*(["Idempotency-Key"] if contract.keyed else []), *matched, *known]
 
 
 def named(examples: Mapping[str, Any]) -> Json:

@@ -47,6 +47,7 @@ ROLE: Final = ("role_required",)
 PATH: Final = ("not_found",)
 QUERY: Final = ("malformed_query", "validation_failed")
 BODY: Final = ("malformed_json", "unsupported_media_type", "validation_failed")
+MATCH: Final = ("precondition_failed",)
 KEY: Final = ("bad_idempotency_key", "idempotency_key_in_use", "idempotency_key_reused")
 
 ELSEWHERE: Final = frozenset(
@@ -73,6 +74,8 @@ class Operation:
     role: str = ""
     headers: tuple[str, ...] = ()
     keyed: bool = False
+    conditional: bool = False
+    """Whether it writes only over what the client knows, if the client says so."""
     refuses: tuple[str, ...] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
     """Bodies that are accepted, each under its summary."""
@@ -91,6 +94,7 @@ def codes_of(operation: Operation, *, signed_in: bool, has_path: bool) -> Sequen
         *(QUERY if operation.query else ()),
         *(BODY if operation.takes else ()),
         *(KEY if operation.keyed else ()),
+        *(MATCH if operation.conditional else ()),
         *operation.refuses,
     ]
 
@@ -170,6 +174,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         gives=orders.ORDER_VIEW,
         headers=("ETag", "Idempotent-Replayed"),
         keyed=True,
+        conditional=True,
         refuses=("order_not_found", "illegal_transition"),
         examples={"Saying why": {"reason": "Ordered by mistake."}, "Saying nothing": {}},
         answer={**PLACED, "status": "Cancelled", "statusReason": "customer", "allowedActions": []},
@@ -181,6 +186,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         gives=orders.ORDER_VIEW,
         role="staff",
         headers=("ETag",),
+        conditional=True,
         refuses=("order_not_found", "illegal_transition"),
         examples={"With a parcel's number": {"tracking": "JD014600003SE"}},
         answer={**PAID, "status": "Shipped", "allowedActions": ["deliver"]},
@@ -190,6 +196,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         gives=orders.ORDER_VIEW,
         role="staff",
         headers=("ETag",),
+        conditional=True,
         refuses=("order_not_found", "illegal_transition"),
         answer={**PAID, "status": "Delivered", "allowedActions": []},
     ),
@@ -239,6 +246,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         gives=inventory.PRODUCT_VIEW,
         role="admin",
         headers=("ETag",),
+        conditional=True,
         refuses=("product_not_found",),
         examples={"Another price": {"price": 29.9}, "Off sale": {"active": False}},
         answer={**LAMP, "price": 29.9},

@@ -11,10 +11,11 @@ from typing import Final
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
-from services.chassis.http import PUBLIC, answered, entity_tag
+from services.chassis.http import PUBLIC, answered
 from services.chassis.http_app import Request
 from services.chassis.http_server import HttpServer
 from services.chassis.provider import Provider
+from services.chassis.tags import entity_tag
 
 KINDS: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",

@@ -12,6 +12,7 @@ from services.chassis import wire
 from tests.support.client import PASSWORD, Client, Json
 from tests.support.cluster import Cluster
 from tests.support.contract import Contract, Operation, read
+from tests.support.until import eventually
 
 CONTRACT: Final = Contract(read("openapi.json"))
 OPERATIONS: Final = [*CONTRACT.operations()]
@@ -63,7 +64,7 @@ class Stage:
     def ask(self, who: Client, operation: Operation, body: Any, ids: Mapping[str, str]) -> requests.Response:
         """The answer to one request of the document."""
         path = operation.path.format(**ids)
-        headers = {"Idempotency_Key": f"example-{next(FRESH)}"} if takes_key(operation) else {}
+        headers = {"Idempotency_Key": f"example-{next(FRESH)}"} if takes(operation, "Idempotency-Key") else {}
         return who.ask(operation.method, path, body, **headers)
 
 
@@ -73,9 +74,9 @@ def example_of(operation: Operation, name: str | None = None) -> Any:
     return json.loads(wire.encode(examples[name or next(iter(examples))]))
 
 
-def takes_key(operation: Operation) -> bool:
-    """Whether the operation knows idempotency keys."""
-    return {"$ref": "#/components/parameters/Idempotency-Key"} in operation.said["parameters"]
+def takes(operation: Operation, header: str) -> bool:
+    """Whether the request header means something to the operation."""
+    return {"$ref": f"#/components/parameters/{header}"} in operation.said["parameters"]
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ class TestGoodAnswers:
         assert answers[-1].status_code == 304
         assert [broken for each in answers for broken in CONTRACT.broken_by(operation, each)] == []
 
-    @some([each for each in OPERATIONS if takes_key(each)])
+    @some([each for each in OPERATIONS if takes(each, "Idempotency-Key")])
     def test_a_key_gets_the_first_answer_again(self, stage: Stage, operation: Operation) -> None:
         """With the header that says so; another body is refused."""
         one, two, *_ = operation.examples
@@ -199,6 +200,33 @@ class TestGoodAnswers:
         assert again.headers["Idempotent-Replayed"] == "true"
         assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
         assert [broken for each in (first, again, other) for broken in CONTRACT.broken_by(operation, each)] == []
+
+    @some([each for each in OPERATIONS if takes(each, "If-Match")])
+    def test_writes_only_over_what_is_known(self, stage: Stage, operation: Operation) -> None:
+        """412 once the thing has changed; nothing is written then, and it may be read and tried again."""
+        who, body, ids = stage.set_for(operation)
+        path = operation.path.format(**ids)
+        thing = path if operation.method == "PATCH" else path.rpartition("/")[0]
+        before = at_rest(who, thing)
+
+        refused = who.ask(operation.method, path, body, If_Match='"something-else"')
+        unchanged = who.ask("GET", thing)
+        done = who.ask(operation.method, path, body, If_Match=before)
+        late = who.ask(operation.method, path, body, If_Match=before)
+
+        assert [each.status_code for each in (refused, done, late)] == [412, operation.good, 412]
+        assert unchanged.headers["ETag"] == before
+        assert [broken for each in (refused, done, late) for broken in CONTRACT.broken_by(operation, each)] == []
+
+
+def at_rest(who: Client, path: str) -> str:
+    """The ETag of the thing once nothing happens to it any more of itself."""
+
+    def look() -> str | None:
+        answer = who.ask("GET", path)
+        return None if answer.json().get("status") == "Pending" else answer.headers["ETag"]
+
+    return eventually(look, path)
 
 
 def until_known(who: Client, path: str) -> Iterator[requests.Response]:
