@@ -19,6 +19,7 @@ from services.chassis.schema import MOST_CENTS, Instant, Money, Schema, Text
 from services.inventory.schemas import PRODUCT_VIEW
 from services.orders.schemas import ORDER_SUMMARY
 from services.orders.transitions import OrderStatus
+from services.users.schemas import Password
 
 CONTROL: Final = r"\u0000-\u001f\u007f-\u009f"
 BREAKS: Final = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f"
@@ -89,6 +90,8 @@ def money(_self: Any, field: fields.Field[Any], **_: Any) -> Json:
 
 def text(_self: Any, field: fields.Field[Any], **_: Any) -> Json:
     """A text has no control characters, and one that must not be empty has more than white space."""
+    if isinstance(field, Password):
+        return {"pattern": f"^[^{CONTROL}]*$"}
     if not isinstance(field, Text) or "pattern" in field.metadata:
         return {}
     refused = BREAKS if field.allowed else CONTROL

@@ -33,7 +33,7 @@ class NewProduct(Schema):
     name = Text(1, 200, required=True)
     description = Text(0, 2000, lines=True)
     unit_price_cents = Money(required=True, data_key="price")
-    currency = Text(3, 3)
+    currency = Text(3, 3, metadata={"description": "Only the one of this cluster.", "pattern": "^[A-Z]{3}$"})
     active = fields.Boolean(truthy={True}, falsy={False})
 
 
@@ -43,14 +43,14 @@ class ProductChange(Schema):
     name = Text(1, 200)
     description = Text(0, 2000, lines=True)
     unit_price_cents = Money(data_key="price")
-    currency = Text(3, 3)
+    currency = Text(3, 3, metadata={"description": "Only the one of this cluster.", "pattern": "^[A-Z]{3}$"})
     active = fields.Boolean(truthy={True}, falsy={False})
 
 
 class StockAdjustment(Schema):
     """How many more (or fewer) there are on the shelf, and why."""
 
-    delta = Whole(-MOST_PIECES, MOST_PIECES, required=True)
+    delta = Whole(-MOST_PIECES, MOST_PIECES, required=True, metadata={"not": {"const": 0}})
     reason = Text(1, 500, required=True)
 
     @validates("delta")
