@@ -223,6 +223,8 @@ def responses(spec: APISpec, contract: Operation, route: Route) -> Json:
     good: Json = {"description": route.about.partition("\n\n")[0], "headers": header_refs(contract.headers)}
     if contract.gives:
         good["content"] = {"application/json": {"schema": contract.gives, "example": contract.answer}}
+    if leads := links(route):
+        good["links"] = leads
     found = {str(contract.status): good}
     if "If-None-Match" in headers_taken(contract, route):
         found["304"] = {"description": "It is still as the client knows it.", "headers": header_refs(["ETag"])}
@@ -230,6 +232,16 @@ def responses(spec: APISpec, contract: Operation, route: Route) -> Json:
     for code in codes_of(contract, signed_in=route.signed_in, has_path=bool(route.ids)):
         by_status.setdefault(refusals()[code].status, []).append(code)
     return found | {str(status): refused(spec, status, codes) for status, codes in sorted(by_status.items())}
+
+
+def links(route: Route) -> Json:
+    """What can be done with the things of a collection: with the new one, or with the first of a page."""
+    inside = [each for each in routes() if each.path.startswith(f"{route.path}/{{")]
+    thing = {"POST": "$response.body#/id", "GET": "$response.body#/items/0/id"}[route.method] if inside else ""
+    return {
+        camel_case(each.name): {"operationId": camel_case(each.name), "parameters": dict.fromkeys(each.ids, thing)}
+        for each in inside
+    }
 
 
 def refused(spec: APISpec, status: int, codes: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, post_load, validate
 from events import LONGEST_NOTE, MOST_LINES, MOST_PIECES, CancelReason
 from services.chassis.auth import Principal
 from services.chassis.journey import STEP
-from services.chassis.schema import Instant, Money, Schema, Text, Whole, invalid
+from services.chassis.schema import CURSOR_SAYS, Instant, Money, Schema, Text, Whole, invalid
 from services.orders.models import Order
 from services.orders.pricing import Wish, WishedLine
 from services.orders.tables import HistoryEntry, Product
@@ -85,7 +85,7 @@ class _ShipSchema(Schema):
 
 class _ListSchema(Schema):
     limit = fields.Integer(load_default=20, validate=validate.Range(1, MOST_ORDERS_A_PAGE))
-    cursor = fields.String(load_default=None)
+    cursor = fields.String(load_default=None, metadata=CURSOR_SAYS)
     status = fields.Enum(OrderStatus, by_value=True, load_default=None)
     begin = Instant(data_key="from", load_default=None)
     end = Instant(data_key="to", load_default=None)

@@ -50,7 +50,12 @@ class Registration(Schema):
     """Who wants an account."""
 
     email = Text(3, 254, required=True, metadata={"format": "email"})
-    password = Password(required=True, validate=validate.Length(SHORTEST_PASSWORD, LONGEST_PASSWORD), load_only=True)
+    password = Password(
+        required=True,
+        validate=validate.Length(SHORTEST_PASSWORD, LONGEST_PASSWORD),
+        load_only=True,
+        metadata={"description": "Neither the e-mail address nor one that is guessed first."},
+    )
     first_name = Text(1, 100, allow_none=True)
     last_name = Text(1, 100, allow_none=True)
     phone = Text(8, 16, allow_none=True, metadata={"pattern": r"^\+[1-9][0-9]{6,14}$"})

@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 from openapi_spec_validator import validate
@@ -100,6 +102,18 @@ class TestOperation:
         """The example of the answer is one that its schema allows."""
         for media_type in operation.said["responses"][str(operation.good)].get("content", {}).values():
             assert CONTRACT.complaints(media_type["schema"], media_type["example"]) == []
+
+    def test_leads_on_to_what_there_is(self, operation: Operation) -> None:
+        """Each link names an operation and each of its ids, which stand in the example of the answer."""
+        ids = {each.name: set(re.findall(r"{(\w+)}", each.path)) for each in CONTRACT.operations()}
+        said = operation.said["responses"][str(operation.good)]
+        for link in said.get("links", {}).values():
+            assert link["parameters"].keys() == ids[link["operationId"]]
+            for source in link["parameters"].values():
+                found = said["content"]["application/json"]["example"]
+                for step in source.removeprefix("$response.body#/").split("/"):
+                    found = found[int(step) if step.isdigit() else step]
+                assert UUID(found)
 
     def test_shows_how_it_refuses(self, operation: Operation) -> None:
         """Each code has a problem document with its own status."""
