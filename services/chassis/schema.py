@@ -145,10 +145,10 @@ class Text(fields.String):
         self.allowed = "\n\r\t" if lines else ""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        trimmed = (super()._deserialize(value, attr, data, **kwargs) or "").strip()
-        if _is_unspeakable(trimmed, self.allowed):
+        text = super()._deserialize(value, attr, data, **kwargs) or ""
+        if _is_unspeakable(text, self.allowed):  # before trimming, which would hide some of them
             raise self.make_error("control")
-        return trimmed
+        return text.strip()
 
 
 def _is_unspeakable(value: object, allowed: str = "") -> bool:

@@ -10,7 +10,6 @@ from events import MOST_LINES
 from services.chassis.errors import NotFound
 from services.chassis.schema import (
     CURSOR_SAYS,
-    LONGEST_CURSOR,
     Instant,
     Money,
     Schema,
@@ -66,7 +65,7 @@ class ListQuery(Schema):
     """Which part of a list is wanted; everything arrives as text."""
 
     limit = fields.Integer(load_default=20, validate=validate.Range(1, 100))
-    cursor = Text(0, LONGEST_CURSOR, load_default="", metadata=CURSOR_SAYS)
+    cursor = fields.String(load_default="", metadata=CURSOR_SAYS)
 
 
 class ProductQuery(ListQuery):

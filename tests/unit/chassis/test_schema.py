@@ -145,7 +145,7 @@ class TestText:
         assert BASKET.read({"customerName": "  0123456789  "}) == {"customer_name": "0123456789"}
 
     @pytest.mark.parametrize(
-        "value", ["", "   ", "01234567890", 5, None, "a\x00b", "a\x1bb", "a\nb", "a\ud800b", "a\x7fb"]
+        "value", ["", "   ", "01234567890", 5, None, "a\x00b", "a\x1bb", "a\nb", "ab\n", "\x1cab", "a\ud800b", "a\x7fb"]
     )
     def test_refuses_what_a_name_cannot_be(self, value: Any) -> None:
         """Nor what PostgreSQL or a terminal would stumble over."""
