@@ -19,6 +19,7 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
 WORKDIR /app
 COPY config.yaml events.py gateway.py ./
 COPY services services
+COPY contract contract
 COPY cli cli
 # The root file system is read-only at run time: whatever Python would write there is written now.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /app

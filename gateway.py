@@ -8,6 +8,7 @@ decide and word every refusal. The gateway knows routes, who may pass without a 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
@@ -15,13 +16,28 @@ from nameko.exceptions import RemoteError
 
 from services.chassis.auth import Caller
 from services.chassis.denials import Denials
+from services.chassis.documents import Documents
 from services.chassis.errors import Unavailable
 from services.chassis.event_streams import EventStreams
-from services.chassis.http import PUBLIC, Request, Response, http, idempotency_key, json_object, reply, tagged
+from services.chassis.http import PUBLIC, Request, Response, http, idempotency_key, if_match, json_object, reply, tagged
 from services.chassis.probes import Probes
 from services.chassis.rate_limits import GuessLimit, RateLimit
 from services.chassis.rpc_proxy import RpcProxy
 from services.chassis.timer import timer
+
+CONTRACT = Documents(
+    Path(__file__).with_name("contract"),
+    {
+        "/openapi.json": "openapi.json",
+        "/asyncapi.json": "asyncapi.json",
+        "/docs": "docs.html",
+        "/docs/events": "events.html",
+        "/docs/docs.css": "docs.css",
+        "/docs/docs.js": "docs.js",
+        "/docs/swagger-ui.css": "swagger-ui/swagger-ui.css",
+        "/docs/swagger-ui-bundle.js": "swagger-ui/swagger-ui-bundle.js",
+    },
+)
 
 PathValues = ParamSpec("PathValues")
 Handler = Callable[Concatenate["GatewayService", Request, PathValues], Response]
@@ -46,6 +62,7 @@ class GatewayService:
     name = "gateway"
 
     probes = Probes()
+    contract = CONTRACT
     caller = Caller()
     denials = Denials()
     streams = EventStreams()
@@ -145,21 +162,22 @@ class GatewayService:
     @signed_in
     def cancel_order(self, request: Request, order_id: UUID) -> Response:
         """The order, cancelled; a second cancel changes nothing."""
-        body = json_object(request, optional=True)
-        done = self.orders_rpc.cancel_order(str(order_id), body, idempotency_key=idempotency_key(request))
+        body, key = json_object(request, optional=True), idempotency_key(request)
+        done = self.orders_rpc.cancel_order(str(order_id), body, idempotency_key=key, **if_match(request))
         return tagged(request, done["order"], headers=_replay(done))
 
     @http("POST", "/api/order/<uuid:order_id>/ship")
     @signed_in
     def ship_order(self, request: Request, order_id: UUID) -> Response:
         """The order, shipped; staff only."""
-        return tagged(request, self.orders_rpc.ship_order(str(order_id), json_object(request, optional=True)))
+        body = json_object(request, optional=True)
+        return tagged(request, self.orders_rpc.ship_order(str(order_id), body, **if_match(request)))
 
     @http("POST", "/api/order/<uuid:order_id>/deliver")
     @signed_in
     def deliver_order(self, request: Request, order_id: UUID) -> Response:
         """The order, delivered; staff only."""
-        return tagged(request, self.orders_rpc.deliver_order(str(order_id)))
+        return tagged(request, self.orders_rpc.deliver_order(str(order_id), **if_match(request)))
 
     @http("GET", "/api/order/<uuid:order_id>/journey")
     @signed_in
@@ -209,7 +227,8 @@ class GatewayService:
     @signed_in
     def change_product(self, request: Request, product_id: UUID) -> Response:
         """The product as changed; admins only."""
-        return tagged(request, self.inventory_rpc.change_product(str(product_id), json_object(request)))
+        body = json_object(request)
+        return tagged(request, self.inventory_rpc.change_product(str(product_id), body, **if_match(request)))
 
     @http("POST", "/api/inventory/products/<uuid:product_id>/stock")
     @signed_in

@@ -11,7 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 ORDER = [
     *("up", "demo", "status", "logs", "shell", "doctor", "dead-letters"),
-    *("reset", "down", "topology", "prepare", "test", "faults", "mutants", "chaos", "lint"),
+    *("reset", "down", "topology", "contract", "prepare", "test", "faults", "mutants", "chaos", "lint"),
 ]
 TITLE = "oms - the order management system's one command"
 

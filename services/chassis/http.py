@@ -7,7 +7,6 @@ data, so they travel with every RPC it makes.
 
 from collections.abc import Mapping
 from functools import partial
-from hashlib import blake2b
 from time import monotonic
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from services.chassis.http_body import parse_object
 from services.chassis.http_server import HttpServer
 from services.chassis.logs import get_logger
 from services.chassis.problems import Refusal
+from services.chassis.tags import entity_tag, names
 
 __all__ = ["PUBLIC", "Refusal", "Request", "Response", "http", "idempotency_key", "json_object", "reply", "tagged"]
 
@@ -103,6 +103,12 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+def if_match(request: Request) -> dict[str, str]:
+    """``{"if_match": ...}`` for a method that writes only over what the client knows; nothing when it does not say."""
+    asked: str | None = request.environ.get("HTTP_IF_MATCH")
+    return {} if asked is None else {"if_match": asked}
+
+
 def reply(status: int, payload: object = None, headers: Mapping[str, str] | None = None) -> Response:
     """An answer with this JSON, private to the caller; without a body where there is no payload."""
     if payload is None:
@@ -115,21 +121,15 @@ def tagged(
 ) -> Response:
     """As :func:`reply` with a strong ETag of the representation; 304 without a body when the client has it already."""
     response = reply(status, payload, headers)
-    tag = entity_tag(response.get_data())
-    response.headers["ETag"] = tag
+    response.headers["ETag"] = entity_tag(response.get_data())
+    return answered(request, response)
+
+
+def answered(request: Request, response: Response) -> Response:
+    """The response, or 304 without a body when its ETag names what the client has already."""
     asked = request.environ.get("HTTP_IF_NONE_MATCH")
-    if asked and status == 200 and request.method in ("GET", "HEAD") and _matches(asked, tag):
+    readable = response.status_code == 200 and request.method in ("GET", "HEAD")
+    if asked and readable and names(asked, response.headers["ETag"], weakly=True):
         response.status_code = 304
         response.set_data(b"")
     return response
-
-
-def entity_tag(representation: bytes) -> str:
-    """The strong ETag of exactly these bytes."""
-    return f'"{blake2b(representation, digest_size=16).hexdigest()}"'
-
-
-def _matches(asked: str, tag: str) -> bool:
-    if asked.strip() == "*":
-        return True
-    return tag in (candidate.strip().removeprefix("W/") for candidate in asked.split(","))

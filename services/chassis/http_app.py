@@ -34,12 +34,18 @@ QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _EXPOSED: Final = "ETag, Location, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+_TAKEN: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Last-Event-ID",
+    "X-Request-Id",
+)
 _PREFLIGHT: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH"),
-    (
-        "Access-Control-Allow-Headers",
-        "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-Id",
-    ),
+    ("Access-Control-Allow-Headers", ", ".join(_TAKEN)),
     ("Access-Control-Max-Age", "600"),
 )
 

@@ -37,9 +37,9 @@ class Step(Schema):
     at = Instant()
     service = fields.String()
     event = fields.String()
-    event_id = fields.UUID(dump_default=None)
-    causation_id = fields.UUID(dump_default=None)
-    attempt = fields.Integer(dump_default=None)
+    event_id = fields.UUID(allow_none=True, dump_default=None)
+    causation_id = fields.UUID(allow_none=True, dump_default=None)
+    attempt = fields.Integer(allow_none=True, dump_default=None)
     outcome = fields.String()
     note = fields.String()
 

@@ -37,6 +37,9 @@ STATUS_OF_KIND: Final[Mapping[type[ServiceError], int]] = {
     Unavailable: 503,
 }
 
+STATUS_OF_CODE: Final[Mapping[str, int]] = {"precondition_failed": 412}
+"""The conflict that HTTP itself has a status for."""
+
 SECURITY_HEADERS: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -95,6 +98,8 @@ def status_line(status: int) -> str:
 
 
 def _status(error: ServiceError) -> int:
+    if error.code in STATUS_OF_CODE:
+        return STATUS_OF_CODE[error.code]
     return next((STATUS_OF_KIND[kind] for kind in type(error).__mro__ if kind in STATUS_OF_KIND), 500)
 
 

@@ -22,6 +22,12 @@ from services.chassis.errors import InvalidInput, NotFound
 
 MOST_CENTS: Final = 10**15
 LONGEST_CURSOR: Final = 512
+CURSOR_SAYS: Final = {
+    "description": "The `nextCursor` of the page before.",
+    "pattern": "^[A-Za-z0-9_-]*$",
+    "maxLength": LONGEST_CURSOR,
+}
+"""What a cursor is, for whoever reads the contract."""
 
 
 def camel_case(name: str) -> str:
@@ -115,15 +121,15 @@ class Instant(fields.Field[datetime]):
 
 
 class Whole(fields.Integer):
-    """A whole number that is written as one: no text, no fraction, no boolean."""
+    """A whole number: no text, no fraction, no boolean. ``5.0`` is one, as JSON Schema has it."""
 
     def __init__(self, smallest: int, largest: int, **kwargs: Any) -> None:
         super().__init__(strict=True, validate=validate.Range(smallest, largest), **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, int | Decimal) or int(value) != value:
             raise self.make_error("invalid", input=value)
-        return super()._deserialize(value, attr, data, **kwargs)
+        return super()._deserialize(int(value), attr, data, **kwargs)
 
 
 class Text(fields.String):
@@ -139,10 +145,10 @@ class Text(fields.String):
         self.allowed = "\n\r\t" if lines else ""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        trimmed = (super()._deserialize(value, attr, data, **kwargs) or "").strip()
-        if _is_unspeakable(trimmed, self.allowed):
+        text = super()._deserialize(value, attr, data, **kwargs) or ""
+        if _is_unspeakable(text, self.allowed):  # before trimming, which would hide some of them
             raise self.make_error("control")
-        return trimmed
+        return text.strip()
 
 
 def _is_unspeakable(value: object, allowed: str = "") -> bool:

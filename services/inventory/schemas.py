@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, validate, validates
 from events import MOST_LINES
 from services.chassis.errors import NotFound
 from services.chassis.schema import (
+    CURSOR_SAYS,
     Instant,
     Money,
     Schema,
@@ -20,6 +21,7 @@ from services.chassis.schema import (
     invalid,
     read_id,
 )
+from services.inventory.models import Movement
 
 Row = TypeVar("Row")
 
@@ -32,7 +34,7 @@ class NewProduct(Schema):
     name = Text(1, 200, required=True)
     description = Text(0, 2000, lines=True)
     unit_price_cents = Money(required=True, data_key="price")
-    currency = Text(3, 3)
+    currency = Text(3, 3, metadata={"description": "Only the one of this cluster.", "pattern": "^[A-Z]{3}$"})
     active = fields.Boolean(truthy={True}, falsy={False})
 
 
@@ -42,14 +44,14 @@ class ProductChange(Schema):
     name = Text(1, 200)
     description = Text(0, 2000, lines=True)
     unit_price_cents = Money(data_key="price")
-    currency = Text(3, 3)
+    currency = Text(3, 3, metadata={"description": "Only the one of this cluster.", "pattern": "^[A-Z]{3}$"})
     active = fields.Boolean(truthy={True}, falsy={False})
 
 
 class StockAdjustment(Schema):
     """How many more (or fewer) there are on the shelf, and why."""
 
-    delta = Whole(-MOST_PIECES, MOST_PIECES, required=True)
+    delta = Whole(-MOST_PIECES, MOST_PIECES, required=True, metadata={"not": {"const": 0}})
     reason = Text(1, 500, required=True)
 
     @validates("delta")
@@ -63,7 +65,7 @@ class ListQuery(Schema):
     """Which part of a list is wanted; everything arrives as text."""
 
     limit = fields.Integer(load_default=20, validate=validate.Range(1, 100))
-    cursor = Text(0, 512, load_default="")
+    cursor = fields.String(load_default="", metadata=CURSOR_SAYS)
 
 
 class ProductQuery(ListQuery):
@@ -101,7 +103,7 @@ class LedgerView(Schema):
     """A movement of stock as staff may see it."""
 
     id = fields.UUID()
-    kind = fields.String()
+    kind = fields.String(validate=validate.OneOf(list(Movement)))
     delta = fields.Integer()
     on_hand_after = fields.Integer()
     reserved_after = fields.Integer()
@@ -111,11 +113,13 @@ class LedgerView(Schema):
 
 
 class StockView(Schema):
-    """The levels of a product's stock."""
+    """The levels of a product's stock, and a page of what moved them."""
 
     on_hand = fields.Integer()
     reserved = fields.Integer()
     available = fields.Integer()
+    ledger = fields.List(fields.Nested(LedgerView))
+    next_cursor = fields.String(allow_none=True)
 
 
 NEW_PRODUCT: Final = NewProduct()

@@ -14,6 +14,7 @@ from services.chassis.journey import list_steps
 from services.chassis.messaging import event_handler
 from services.chassis.probes import Probes
 from services.chassis.rpc import rpc
+from services.chassis.tags import require_match
 from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
 from services.inventory.models import Base, Product, answers_to, released
@@ -106,12 +107,16 @@ class InventoryService:
         return PRODUCT_VIEW.show(product)
 
     @rpc(expected_exceptions=ServiceError)
-    def change_product(self, product_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The product with these values taken over; for administrators. Orders placed keep what they were told."""
+    def change_product(self, product_id: str, body: Mapping[str, Any], if_match: str | None = None) -> dict[str, Any]:
+        """The product with these values taken over; for administrators. Orders placed keep what they were told.
+
+        Raises Conflict when ``if_match`` names another representation than today's.
+        """
         self.caller.require("admin")
         wanted, values = read_product_id(product_id), PRODUCT_CHANGE.read(body)
         with self.begin() as work:
             product = ProductRepository(work.session).get_for_update(wanted)
+            require_match(if_match, PRODUCT_VIEW.show(product))
             work.publish(*product.change(values, at=work.now))
         self.cache.invalidate(product_key(wanted))
         return PRODUCT_VIEW.show(product)

@@ -7,14 +7,14 @@ from uuid import UUID
 
 from marshmallow import ValidationError, fields, post_load, validate
 
-from events import LONGEST_NOTE, MOST_LINES, MOST_PIECES
+from events import LONGEST_NOTE, MOST_LINES, MOST_PIECES, CancelReason
 from services.chassis.auth import Principal
 from services.chassis.journey import STEP
-from services.chassis.schema import Instant, Money, Schema, Text, Whole, invalid
+from services.chassis.schema import CURSOR_SAYS, Instant, Money, Schema, Text, Whole, invalid
 from services.orders.models import Order
 from services.orders.pricing import Wish, WishedLine
 from services.orders.tables import HistoryEntry, Product
-from services.orders.transitions import OrderStatus, allowed_actions
+from services.orders.transitions import OrderStatus, PaymentStatus, Trigger, allowed_actions
 
 PAYMENT_METHODS: Final = (
     "pm_ok",
@@ -41,8 +41,8 @@ MOST_ENTRIES: Final = 10**9
 class _LineSchema(Schema):
     product_id = fields.UUID(required=True)
     quantity = Whole(1, MOST_PIECES, required=True)
-    product_name = Text(0, LONGEST_NAME, allow_none=True)
-    price = Money(allow_none=True)
+    product_name = Text(0, LONGEST_NAME, allow_none=True, metadata={"description": "Not used: the server knows it."})
+    price = Money(allow_none=True, metadata={"description": "A guard: `price_changed` unless it is the current one."})
 
 
 class _PlaceOrderSchema(Schema):
@@ -89,7 +89,7 @@ class _ShipSchema(Schema):
 
 class _ListSchema(Schema):
     limit = fields.Integer(load_default=20, validate=validate.Range(1, MOST_ORDERS_A_PAGE))
-    cursor = fields.String(load_default=None)
+    cursor = fields.String(load_default=None, metadata=CURSOR_SAYS)
     status = fields.Enum(OrderStatus, by_value=True, load_default=None)
     begin = Instant(data_key="from", load_default=None)
     end = Instant(data_key="to", load_default=None)
@@ -105,7 +105,7 @@ class _ItemSchema(Schema):
 class _SummarySchema(Schema):
     id = fields.UUID()
     user_id = fields.UUID()
-    status = fields.String()
+    status = fields.String(validate=validate.OneOf(list(OrderStatus)))
     total_amount = Money(attribute="total_cents")
     currency = fields.String()
     created_at = Instant()
@@ -115,15 +115,19 @@ class _SummarySchema(Schema):
 class _OrderSchema(Schema):
     id = fields.UUID()
     user_id = fields.UUID()
-    status = fields.String()
-    status_reason = fields.String()
-    payment_status = fields.String()
+    status = fields.String(validate=validate.OneOf(list(OrderStatus)))
+    status_reason = fields.String(allow_none=True, validate=validate.OneOf(list(CancelReason)))
+    payment_status = fields.String(validate=validate.OneOf(list(PaymentStatus)))
     total_amount = Money(attribute="total_cents")
     currency = fields.String()
-    shipping_address = fields.String()
+    shipping_address = fields.String(allow_none=True)
     created_at = Instant()
     updated_at = Instant()
     items = fields.List(fields.Nested(_ItemSchema))
+    allowed_actions = fields.List(
+        fields.String(validate=validate.OneOf([Trigger.CANCEL, Trigger.SHIP, Trigger.DELIVER])),
+        metadata={"description": "What this caller may do with it now."},
+    )
 
 
 class _ProductSchema(Schema):

@@ -29,6 +29,7 @@ from services.chassis.metrics import SAGA_SECONDS
 from services.chassis.probes import Probes
 from services.chassis.rpc import rpc
 from services.chassis.rpc_proxy import RpcProxy
+from services.chassis.tags import require_match
 from services.chassis.timer import timer
 from services.chassis.work import UnitOfWork, Work
 from services.orders.models import Order, require_room
@@ -117,34 +118,39 @@ class OrdersService:
 
     @rpc(expected_exceptions=ServiceError)
     def cancel_order(
-        self, order_id: str, body: Mapping[str, Any], idempotency_key: str | None = None
+        self,
+        order_id: str,
+        body: Mapping[str, Any],
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
     ) -> dict[str, Any]:
         """``{"order", "replayed"}``: the order, cancelled now or before, for its owner and for staff.
 
-        What it holds is given back by those who hold it. Raises Conflict once it has left the house.
+        What it holds is given back by those who hold it. Raises Conflict once it has left the house, or when
+        ``if_match`` names another representation than today's.
         """
         caller_id, wanted, note = self.caller.user_id, as_order_id(order_id), CANCEL.read(body)["reason"] or ""
         path = f"/api/order/{wanted}/cancel"
         request = Request(caller_id, "POST", path, read_key(idempotency_key), body)
         with self.begin() as work:
-            return self._once(work, request, lambda: self._cancel(work, wanted, note))
+            return self._once(work, request, lambda: self._cancel(work, wanted, note, if_match))
 
     @rpc(expected_exceptions=ServiceError)
-    def ship_order(self, order_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The order, Shipped now or before; for staff. Raises Conflict unless it was Confirmed."""
+    def ship_order(self, order_id: str, body: Mapping[str, Any], if_match: str | None = None) -> dict[str, Any]:
+        """The order, Shipped now or before; for staff. Raises Conflict unless it was Confirmed, or as for cancel."""
         self.caller.require("staff")
         tracking = SHIP.read(body)["tracking"]
         with self.begin() as work:
-            order = OrderRepository(work.session).get_for_update(order_id, visible_to=self.caller)
+            order = self._get_known(work, order_id, if_match)
             self._follow(work, Step.of(order, order.ship(self.caller, work.now, tracking)))
         return view_for(self.caller, order)
 
     @rpc(expected_exceptions=ServiceError)
-    def deliver_order(self, order_id: str) -> dict[str, Any]:
-        """The order, Delivered now or before; for staff. Raises Conflict unless it was Shipped."""
+    def deliver_order(self, order_id: str, if_match: str | None = None) -> dict[str, Any]:
+        """The order, Delivered now or before; for staff. Raises Conflict unless it was Shipped, or as for cancel."""
         self.caller.require("staff")
         with self.begin() as work:
-            order = OrderRepository(work.session).get_for_update(order_id, visible_to=self.caller)
+            order = self._get_known(work, order_id, if_match)
             self._follow(work, Step.of(order, order.deliver(self.caller, work.now)))
         return view_for(self.caller, order)
 
@@ -261,8 +267,14 @@ class OrdersService:
         work.publish(created)
         return order
 
-    def _cancel(self, work: Work, order_id: UUID, note: str) -> Order:
+    def _get_known(self, work: Work, order_id: object, if_match: str | None) -> Order:
+        """The order, locked, as the caller knows it if they say what they know."""
         order = OrderRepository(work.session).get_for_update(order_id, visible_to=self.caller)
+        require_match(if_match, view_for(self.caller, order))
+        return order
+
+    def _cancel(self, work: Work, order_id: UUID, note: str, if_match: str | None) -> Order:
+        order = self._get_known(work, order_id, if_match)
         self._follow(work, Step.of(order, order.cancel(self.caller, work.now, note)))
         return order
 

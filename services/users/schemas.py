@@ -49,11 +49,16 @@ class Password(fields.String):
 class Registration(Schema):
     """Who wants an account."""
 
-    email = Text(3, 254, required=True)
-    password = Password(required=True, validate=validate.Length(SHORTEST_PASSWORD, LONGEST_PASSWORD), load_only=True)
+    email = Text(3, 254, required=True, metadata={"format": "email"})
+    password = Password(
+        required=True,
+        validate=validate.Length(SHORTEST_PASSWORD, LONGEST_PASSWORD),
+        load_only=True,
+        metadata={"description": "Neither the e-mail address nor one that is guessed first."},
+    )
     first_name = Text(1, 100, allow_none=True)
     last_name = Text(1, 100, allow_none=True)
-    phone = Text(8, 16, allow_none=True)
+    phone = Text(8, 16, allow_none=True, metadata={"pattern": r"^\+[1-9][0-9]{6,14}$"})
 
     @validates_schema(skip_on_field_errors=False)
     def check(self, registration: dict[str, Any], **_: Any) -> None:
@@ -118,10 +123,10 @@ class UserView(Schema):
     id = fields.UUID()
     email = fields.String()
     user_name = fields.String()
-    first_name = fields.String()
-    last_name = fields.String()
-    phone = fields.String()
-    role = fields.String()
+    first_name = fields.String(allow_none=True)
+    last_name = fields.String(allow_none=True)
+    phone = fields.String(allow_none=True)
+    role = fields.String(validate=validate.OneOf(list(Role)))
     created_at = Instant()
 
 

@@ -29,7 +29,7 @@ class TestImage:
         """The module of each lies in something that is copied."""
         copied = {name for line in re.findall(r"^COPY (.+)", DOCKERFILE, re.MULTILINE) for name in line.split()[:-1]}
 
-        assert {"config.yaml", "events.py", "cli"} <= copied
+        assert {"config.yaml", "events.py", "cli", "contract"} <= copied
         for service in SERVICES.values():
             top = service.module.partition(".")[0]
             assert {top, f"{top}.py"} & copied

@@ -16,6 +16,7 @@ from cli.databases import DATABASES
 from cli.doctor_places import find_places
 from cli.servers.endpoints import Management
 from cli.services import SERVICES
+from gateway import CONTRACT
 from services.chassis.probes import Probes
 from tests.deploy.facts import CHECKOUT, cache_users, environment_variables, http_routes
 from tests.deploy.kustomize import Document, containers
@@ -111,12 +112,15 @@ class TestServices:
         assert asked == set(routes)
 
     def test_are_reached_from_outside_through_the_door_alone(self) -> None:
-        """The Ingress leads every route of the gateway to it, and no probe."""
-        (path,) = one("production", "Ingress", "gateway")["spec"]["rules"][0]["http"]["paths"]
+        """The Ingress leads every route and document of the gateway to it, and no probe."""
+        paths = one("production", "Ingress", "gateway")["spec"]["rules"][0]["http"]["paths"]
+        prefixes = tuple(f"{path['path']}/" for path in paths if path["pathType"] == "Prefix")
 
-        assert path["backend"]["service"] == {"name": "gateway", "port": {"name": "http"}}
-        assert all(route.startswith(path["path"] + "/") for route in http_routes())
-        assert not any(probe.startswith(path["path"]) for probe in ("/healthz", "/readyz", "/metrics"))
+        led = {each for each in {*http_routes(), *CONTRACT.files} if f"{each}/".startswith(prefixes)}
+        led |= {path["path"] for path in paths if path["pathType"] == "Exact"}
+        assert led == {*http_routes(), *CONTRACT.files}
+        assert not any(f"{probe}/".startswith(prefixes) for probe in ("/healthz", "/readyz", "/metrics"))
+        assert [path["backend"]["service"] for path in paths] == [{"name": "gateway", "port": {"name": "http"}}] * 4
 
 
 class TestVariables:

@@ -116,7 +116,7 @@ class Call:
         """What the method answers; without one of its own, what it was called with."""
         if self.name in ANSWERS:
             return ANSWERS[self.name](*args, **kwargs)
-        return {"id": KNOWN, "called": self.name, "with": list(args)}
+        return {"id": KNOWN, "called": self.name, "with": list(args), "named": kwargs}
 
     def call_async(self, *args: Any) -> "Reply":
         """A reply to wait for; notifications cannot even be asked."""

@@ -184,6 +184,21 @@ class TestGetOrder:
         assert away.headers["Retry-After"] == "4"
 
 
+class TestConditionalWrites:
+    """Writes over what the client knows."""
+
+    @pytest.mark.parametrize("action", ["ship", "deliver"])
+    def test_hand_the_condition_to_the_service(self, gateway: Door, action: str) -> None:
+        """Which decides; nobody who says nothing sends one."""
+        path = f"/api/order/{KNOWN}/{action}"
+
+        conditional = ask(gateway, "POST", path, a_token(), if_match='"a", W/"b"')
+        plain = ask(gateway, "POST", path, a_token())
+
+        assert conditional.json()["named"] == {"if_match": '"a", W/"b"'}
+        assert plain.json()["named"] == {}
+
+
 class TestProducts:
     """The catalogue."""
 

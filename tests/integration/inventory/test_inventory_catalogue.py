@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.chassis import wire
 from services.chassis.errors import Conflict, Forbidden, InvalidInput, NotFound
+from services.chassis.tags import entity_tag
 from services.inventory.seed import SEEDS, seed
 from services.inventory.service import product_key
 from tests.integration.inventory.bench import LAMP, TYPEWRITER, InventoryBench, an_order
@@ -122,6 +123,23 @@ class TestWriting:
             customer.adjust_stock(str(LAMP), {"delta": 1, "reason": "count"})
         with pytest.raises(Forbidden):
             customer.get_stock(str(LAMP), {})
+
+    def test_changes_only_what_the_administrator_knows(self, inventory: InventoryBench) -> None:
+        """Over another representation nothing is written, and nothing told; stock is a part of it."""
+        admin = inventory.service(a_caller("admin"))
+        made = admin.create_product({"name": "Bench", "price": 80})
+        seen = entity_tag(wire.encode(admin.get_product(made["id"])))
+
+        changed = admin.change_product(made["id"], {"price": 85}, if_match=seen)
+        told = len(inventory.outbox())
+        for outdated in (seen, '"nonsense"'):
+            with pytest.raises(Conflict, match="precondition_failed"):
+                admin.change_product(made["id"], {"price": 1}, if_match=outdated)
+        admin.adjust_stock(made["id"], {"delta": 1, "reason": "count"})
+        with pytest.raises(Conflict, match="precondition_failed"):
+            admin.change_product(made["id"], {"price": 1}, if_match=entity_tag(wire.encode(changed)))
+
+        assert (admin.get_product(made["id"])["price"], len(inventory.outbox())) == (85, told)
 
     def test_refuses_another_currency(self, inventory: InventoryBench) -> None:
         """A cluster has one."""

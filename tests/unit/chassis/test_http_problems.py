@@ -48,6 +48,12 @@ class TestStatus:
         assert refusal.status == status
         assert refusal.code == "some_code"
 
+    def test_is_412_for_the_conflict_that_a_condition_asked_for(self) -> None:
+        """HTTP has a status of its own for it."""
+        refusal = refusal_of(Conflict("precondition_failed", "A sentence."))
+
+        assert (refusal.status, refusal.code) == (412, "precondition_failed")
+
     def test_is_503_while_the_container_dies(self) -> None:
         """A request that comes too late may come again."""
         refusal = refusal_of(ContainerBeingKilled())

@@ -145,7 +145,7 @@ class TestText:
         assert BASKET.read({"customerName": "  0123456789  "}) == {"customer_name": "0123456789"}
 
     @pytest.mark.parametrize(
-        "value", ["", "   ", "01234567890", 5, None, "a\x00b", "a\x1bb", "a\nb", "a\ud800b", "a\x7fb"]
+        "value", ["", "   ", "01234567890", 5, None, "a\x00b", "a\x1bb", "a\nb", "ab\n", "\x1cab", "a\ud800b", "a\x7fb"]
     )
     def test_refuses_what_a_name_cannot_be(self, value: Any) -> None:
         """Nor what PostgreSQL or a terminal would stumble over."""
@@ -158,9 +158,18 @@ class TestText:
 
 
 class TestWhole:
-    """A whole number that is written as one."""
+    """A whole number, however JSON writes it."""
 
-    @pytest.mark.parametrize("value", ["1", 1.0, Decimal(1), True, 0, 101, None, 10**400])
+    @pytest.mark.parametrize("value", [5, Decimal(5), Decimal("5.00"), Decimal("0.5E+1")])
+    def test_reads_whole_numbers(self, value: object) -> None:
+        """JSON has one kind of number: what its schema calls an integer is one."""
+        (line,) = BASKET.read({"lines": [{"unitPrice": 1, "quantity": value}]})["lines"]
+
+        assert (line["quantity"], type(line["quantity"])) == (5, int)
+
+    @pytest.mark.parametrize(
+        "value", ["1", 1.0, Decimal("1.5"), Decimal("1e300"), Decimal("1e-300"), True, 0, 101, None, 10**400]
+    )
     def test_refuses_everything_else(self, value: object) -> None:
         """Also what could be bent into one."""
         assert errors({"lines": [{"unitPrice": 1, "quantity": value}]}).keys() == {"/lines/0/quantity"}
