@@ -4,6 +4,7 @@
 work and names the key and the fix. In production, development conveniences refuse to start too.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import unquote, urlsplit
@@ -67,6 +68,11 @@ def whole(value: object) -> int:
     if number != int(number):
         raise ValueError(value)
     return int(number)
+
+
+def count(value: object) -> int:
+    """A whole number, 0 or more."""
+    return 0 if value == 0 and not isinstance(value, bool) else whole(value)
 
 
 def port(value: object) -> int:
@@ -135,6 +141,17 @@ KINDS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """What every service reads, whatever it does; the rest is read by whoever declares a Setting for it."""
 
 
+def broker_tls(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What py-amqp is told so that it speaks TLS and checks authority and name; None where TLS is not asked for.
+
+    Left to itself it would take any name that the authority has vouched for.
+    """
+    uri, given = urlsplit(config["AMQP_URI"]), config.get("AMQP_SSL")
+    if not given and uri.scheme != "amqps":
+        return None
+    return {"server_hostname": uri.hostname, **(given or {})}
+
+
 def check(config: Mapping[str, Any], service: str) -> None:
     """Raise ConfigurationError, naming the key and the fix, unless ``service`` can run with these settings."""
     for key, kind in KINDS.items():
@@ -145,12 +162,23 @@ def check(config: Mapping[str, Any], service: str) -> None:
     if service not in ports:
         raise ConfigurationError(f"HTTP_PORTS has no port for the service {service}")
     read(ports, service, port)
+    if (config.get("HTTPS_PORTS") or {}).get(service):
+        read(config["HTTPS_PORTS"], service, port)
+    _check_broker_tls(config.get("AMQP_SSL") or {})
     for key in ("JWT_SECRET", "JWT_SECRET_PREVIOUS"):
         secret = config.get(key)
         if secret and len(str(secret).encode()) < SHORTEST_SECRET:
             raise ConfigurationError(f"{key} must have at least {SHORTEST_SECRET} bytes (RFC 7518, section 3.2)")
     if config["ENVIRONMENT"] == "production":
         _check_production(config)
+
+
+def _check_broker_tls(given: object) -> None:
+    if not isinstance(given, dict):
+        raise ConfigurationError("AMQP_SSL must be a mapping such as {ca_certs: /path/ca.pem}")
+    for name in ("ca_certs", "certfile", "keyfile"):
+        if given.get(name) and not os.access(given[name], os.R_OK):
+            raise ConfigurationError(f"AMQP_SSL: {name} {given[name]} cannot be read")
 
 
 def _check_production(config: Mapping[str, Any]) -> None:
