@@ -3,6 +3,7 @@
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import trustme
 
@@ -33,3 +34,10 @@ def issue(folder: Path, *names: str) -> Papers:
     for file in (papers.authority, papers.certificate, papers.key):
         file.chmod(0o644)  # a server may run as somebody else
     return papers
+
+
+def over_tls(url: str, scheme: str, port: int, query: str = "", host: str = "localhost") -> str:
+    """The same URL by TLS at that port."""
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(scheme=scheme, netloc=f"{login}{at}{host}:{port}", query=query).geturl()
