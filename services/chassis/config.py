@@ -144,12 +144,16 @@ KINDS: Final[Mapping[str, Callable[[Any], Any]]] = {
 def broker_tls(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """What py-amqp is told so that it speaks TLS and checks authority and name; None where TLS is not asked for.
 
-    Left to itself it would take any name that the authority has vouched for.
+    Left to itself it would take any name that the authority has vouched for. Raises ConfigurationError when AMQP_SSL is
+    no mapping, or names a file that cannot be read.
     """
-    uri, given = urlsplit(config["AMQP_URI"]), config.get("AMQP_SSL")
-    if not given and uri.scheme != "amqps":
-        return None
-    return {"server_hostname": uri.hostname, **(given or {})}
+    uri, given = urlsplit(config["AMQP_URI"]), config.get("AMQP_SSL") or {}
+    if not isinstance(given, dict):
+        raise ConfigurationError("AMQP_SSL must be a mapping such as {ca_certs: /path/ca.pem}")
+    for name in ("ca_certs", "certfile", "keyfile"):
+        if given.get(name) and not os.access(given[name], os.R_OK):
+            raise ConfigurationError(f"AMQP_SSL: {name} {given[name]} cannot be read")
+    return {"server_hostname": uri.hostname, **given} if given or uri.scheme == "amqps" else None
 
 
 def check(config: Mapping[str, Any], service: str) -> None:
@@ -164,21 +168,13 @@ def check(config: Mapping[str, Any], service: str) -> None:
     read(ports, service, port)
     if (config.get("HTTPS_PORTS") or {}).get(service):
         read(config["HTTPS_PORTS"], service, port)
-    _check_broker_tls(config.get("AMQP_SSL") or {})
+    broker_tls(config)
     for key in ("JWT_SECRET", "JWT_SECRET_PREVIOUS"):
         secret = config.get(key)
         if secret and len(str(secret).encode()) < SHORTEST_SECRET:
             raise ConfigurationError(f"{key} must have at least {SHORTEST_SECRET} bytes (RFC 7518, section 3.2)")
     if config["ENVIRONMENT"] == "production":
         _check_production(config)
-
-
-def _check_broker_tls(given: object) -> None:
-    if not isinstance(given, dict):
-        raise ConfigurationError("AMQP_SSL must be a mapping such as {ca_certs: /path/ca.pem}")
-    for name in ("ca_certs", "certfile", "keyfile"):
-        if given.get(name) and not os.access(given[name], os.R_OK):
-            raise ConfigurationError(f"AMQP_SSL: {name} {given[name]} cannot be read")
 
 
 def _check_production(config: Mapping[str, Any]) -> None:

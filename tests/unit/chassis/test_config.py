@@ -85,6 +85,41 @@ class TestCheck:
         """0 means any."""
         check(settings(HTTP_PORTS={"orders": 0}), "orders")
 
+    @pytest.mark.parametrize("value", [-1, 65536, "http", True])
+    def test_so_is_one_for_https(self, value: object) -> None:
+        """It is named, too."""
+        assert complaint(HTTPS_PORTS={"orders": value}).startswith("orders")
+
+    @pytest.mark.parametrize("ports", [None, {}, {"orders": 0}, {"orders": None}, {"gateway": "x"}])
+    def test_https_needs_no_port(self, ports: object) -> None:
+        """Then there is none."""
+        check(settings(HTTPS_PORTS=ports), "orders")
+
+
+class TestBrokerTls:
+    """What py-amqp is told."""
+
+    def test_is_nothing_without_tls(self) -> None:
+        """As most run at home."""
+        assert config.broker_tls({"AMQP_URI": "amqp://a:b@rabbit/oms", "AMQP_SSL": None}) is None
+
+    def test_checks_the_name_in_the_url(self) -> None:
+        """Also when nothing else is said: authorities are those of the system then."""
+        assert config.broker_tls({"AMQP_URI": "amqps://a:b@rabbit.example:5671/oms"}) == {
+            "server_hostname": "rabbit.example"
+        }
+
+    def test_takes_what_is_given(self) -> None:
+        """A name of its own, too."""
+        given = {"ca_certs": __file__, "server_hostname": "other.example"}
+
+        assert config.broker_tls({"AMQP_URI": "amqps://a:b@rabbit.example/oms", "AMQP_SSL": given}) == given
+
+    @pytest.mark.parametrize("given", ["/path/ca.pem", ["/path/ca.pem"], True, {"ca_certs": "/nowhere/ca.pem"}])
+    def test_must_make_sense(self, given: object) -> None:
+        """A mapping with files that can be read."""
+        assert complaint(AMQP_SSL=given).startswith("AMQP_SSL")
+
 
 class TestProduction:
     """What is convenient in development does not start in production."""
@@ -124,6 +159,8 @@ class TestRead:
             (config.flag, False, False),
             (config.milliseconds, [1, 1, 5], (1, 1, 5)),
             (config.port, "80", 80),
+            (config.count, 0, 0),
+            (config.count, "7", 7),
             (config.url("redis"), "redis://:pw@[::1]:6379/0", "redis://:pw@[::1]:6379/0"),
             (int, "3", 3),
         ],

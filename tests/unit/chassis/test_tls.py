@@ -1,12 +1,18 @@
+import socket
 import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from eventlet.greenio import GreenSocket
 from nameko.exceptions import ConfigurationError
 
-from services.chassis.tls import Certificate, distrust
+from services.chassis.tls import Certificate, distrust, end_sending, hasten_end, shake_hands
 from tests.support.certificates import Papers, issue
 
 
@@ -65,6 +71,46 @@ class TestCertificate:
         assert certificate._newest() is first
         papers.key.write_bytes(new.key.read_bytes())
         assert certificate._newest() is not first
+
+
+@pytest.fixture
+def pair(papers: Papers) -> Iterator[tuple[Any, ssl.SSLSocket]]:
+    """Our end of a connection after its handshake, and the client's; nobody waits longer than ten seconds."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(10)
+    with ThreadPoolExecutor(1) as pool:
+        wrapping = pool.submit(papers.trust.wrap_socket, theirs, server_hostname="localhost")
+        connection = Certificate(str(papers.certificate), str(papers.key)).wrap(GreenSocket(ours))
+        connection.settimeout(10)
+        assert shake_hands(connection, 10)
+        client = wrapping.result()
+    with closing(connection), closing(client):
+        yield connection, client
+
+
+class TestEnd:
+    """How a connection ends."""
+
+    def test_is_told_to_the_client_who_may_go_on_sending(self, pair: tuple[Any, ssl.SSLSocket]) -> None:
+        """A client that sees no goodbye takes what it has read for cut off."""
+        ours, client = pair
+        client.suppress_ragged_eofs = False  # type: ignore[attr-defined] # typeshed forgot it
+        ours.sendall(b"the answer")
+
+        end_sending(ours)
+
+        assert (client.recv(100), client.recv(100)) == (b"the answer", b"")
+        client.sendall(b"and another thing")
+        assert ours.recv(100) == b"and another thing"
+
+    def test_waits_for_nobodys_goodbye(self, pair: tuple[Any, ssl.SSLSocket]) -> None:
+        """A frozen broker says none."""
+        ours, _ = pair
+
+        hasten_end(ours)
+
+        with pytest.raises(ssl.SSLWantReadError):
+            ours.unwrap()
 
 
 class TestDistrust:
