@@ -46,6 +46,9 @@ _NO_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 Connection = list[Any]
 """``[address, socket, state, since]``"""
 
+Certificate = tls.Certificate | None
+"""What a listener shows; None where it speaks no TLS."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -93,19 +96,18 @@ class HttpServer(WebServer):
     port = 0
     """The port of the first listener, once the server has started."""
 
-    certificate: tls.Certificate | None = None
-
     def __init__(self) -> None:
         super().__init__()
         self._listeners: list[tuple[Any, Any]] = []
         self._connections: dict[Any, Connection] = {}
         self._turning_away = 0
+        self._certificate: Certificate = None
 
     def setup(self) -> None:
         """Read the certificate; one that cannot be used refuses to start."""
-        self.certificate = tls.Certificate.of(self.container.config)
+        self._certificate = tls.Certificate.of(self.container.config)
 
-    def addresses(self) -> Iterable[tuple[str, int, tls.Certificate | None]]:
+    def addresses(self) -> Iterable[tuple[str, int, Certificate]]:
         """Where to listen, and with which certificate: HTTP, then HTTPS where it has a port and a certificate."""
         service, config = self.container.service_name, self.container.config
         ports, secure_ports = (config.get(key) or {} for key in ("HTTP_PORTS", "HTTPS_PORTS"))
@@ -113,8 +115,8 @@ class HttpServer(WebServer):
             raise ConfigurationError(f"HTTP_PORTS has no port for the service {service}")
         host = settings.read(config, "HTTP_HOST", settings.text)
         yield host, settings.read(ports, service, settings.port), None
-        if self.certificate and secure_ports.get(service):
-            yield host, settings.read(secure_ports, service, settings.port), self.certificate
+        if self._certificate and secure_ports.get(service):
+            yield host, settings.read(secure_ports, service, settings.port), self._certificate
 
     def is_overloaded(self) -> bool:
         """Whether so many requests wait for a worker that one more had better come back later."""
@@ -183,7 +185,7 @@ class HttpServer(WebServer):
         self._close_listeners()
         self._close_connections()
 
-    def _listen(self, address: tuple[str, int], certificate: tls.Certificate | None) -> Any:
+    def _listen(self, address: tuple[str, int], certificate: Certificate) -> Any:
         # eventlet's default shares the port in silence, and two services then answer each other's clients
         share = self.container.config.get("HTTP_SHARE_PORT") is True
         try:
@@ -191,11 +193,11 @@ class HttpServer(WebServer):
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
         listener.settimeout(None)
-        scheme = "https" if certificate else "http"
-        log.info("http_listening", host=address[0], port=listener.getsockname()[1], scheme=scheme)
+        scheme, port = "https" if certificate else "http", listener.getsockname()[1]
+        log.info("http_listening", host=address[0], port=port, scheme=scheme)
         return listener
 
-    def _accept(self, listener: Any, certificate: tls.Certificate | None) -> None:
+    def _accept(self, listener: Any, certificate: Certificate) -> None:
         while not self.is_draining:
             try:
                 connection, address = listener.accept()
@@ -212,7 +214,7 @@ class HttpServer(WebServer):
             else:
                 self._spawn(connection, address, certificate)
 
-    def _spawn(self, connection: Any, address: Any, certificate: tls.Certificate | None) -> None:
+    def _spawn(self, connection: Any, address: Any, certificate: Certificate) -> None:
         record: Connection = [address, connection, wsgi.STATE_IDLE, monotonic()]
         thread = eventlet.spawn(self._serve, record, certificate)
         self._connections[thread] = record
@@ -221,7 +223,7 @@ class HttpServer(WebServer):
     def _forget(self, thread: Any) -> None:
         self._connections.pop(thread, None)
 
-    def _serve(self, record: Connection, certificate: tls.Certificate | None) -> None:
+    def _serve(self, record: Connection, certificate: Certificate) -> None:
         try:
             record[1].settimeout(self.limits.socket_seconds)
             record[1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -252,7 +254,7 @@ class HttpServer(WebServer):
         thread.kill()
         return True
 
-    def _turn_away(self, connection: Any, certificate: tls.Certificate | None) -> None:
+    def _turn_away(self, connection: Any, certificate: Certificate) -> None:
         refusal = Refusal(503, "too_many_connections", "Too many connections.", {"Retry-After": "1"})
         try:
             if self._turning_away < MOST_FAREWELLS:

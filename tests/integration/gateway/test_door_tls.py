@@ -5,15 +5,15 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import requests
 
 from tests.integration.gateway.conftest import ECHO, OpenDoor
-from tests.integration.gateway.door import Answer, Door, everything, free_port, one_answer
+from tests.integration.gateway.door import Answer, Door, everything, one_answer
+from tests.integration.gateway.secure_door import SecureDoor, opened, secured
 from tests.support.certificates import Papers, issue
 from tests.support.until import eventually
 
@@ -26,61 +26,22 @@ HELLO: Final = bytes.fromhex("16030100f8010000f40303")
 """How a TLS client begins."""
 
 
-@dataclass(frozen=True)
-class SecureDoor:
-    """A door with HTTPS, and the authority that a client must know."""
-
-    door: Door
-    port: int
-    papers: Papers
-
-    @property
-    def url(self) -> str:
-        """Where HTTPS is."""
-        return f"https://localhost:{self.port}"
-
-    def get(self, path: str = "/healthz") -> requests.Response:
-        """The answer to somebody who knows the authority."""
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(f"{self.url}{path}", verify=str(self.papers.authority), timeout=20)
-
-    def knock(self) -> socket.socket:
-        """A TCP connection on which nobody has said anything."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
-
-    def connect(self, trust: ssl.SSLContext | None = None) -> ssl.SSLSocket:
-        """A connection after its handshake, on which a missing goodbye is an error."""
-        trust = trust or self.papers.trust
-        return trust.wrap_socket(self.knock(), server_hostname="localhost", suppress_ragged_eofs=False)
-
-    def raw(self, request: bytes) -> Answer:
-        """What the service says to exactly these bytes, until it says goodbye."""
-        with closing(self.connect()) as connection:
-            connection.sendall(request)
-            return Answer(everything(connection))
-
-    def failures(self) -> list[str]:
-        """Why handshakes failed, as logged."""
-        return [line["reason"] for line in self.door.lines() if line["event"] == "http_handshake_failed"]
-
-
-def secured(papers: Papers, **settings: Any) -> dict[str, Any]:
-    """Settings for a door with HTTPS."""
-    certificate = {"TLS_CERTIFICATE": str(papers.certificate), "TLS_KEY": str(papers.key)}
-    return {"HTTPS_PORTS": {"echo": free_port()}, **certificate, **settings}
+def is_closed_after(connection: socket.socket, byte: int) -> bool:
+    """Whether the other side closes within a moment of being sent that byte."""
+    connection.settimeout(0.2)
+    try:
+        connection.sendall(bytes([byte]))
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     """What the doors of this module show."""
     return issue(tmp_path_factory.mktemp("papers"))
-
-
-def opened(open_door: OpenDoor, papers: Papers, **more: Any) -> SecureDoor:
-    """A door with HTTPS, open."""
-    settings = secured(papers, **more)
-    return SecureDoor(open_door(**settings), settings["HTTPS_PORTS"]["echo"], papers)
 
 
 @pytest.fixture(scope="module")
@@ -217,15 +178,9 @@ class TestStranger:
     def test_gains_nothing_by_dripping(self, door: SecureDoor) -> None:
         """The time is for the whole handshake, not for each byte."""
         with closing(door.knock()) as connection:
-            connection.settimeout(0.2)
-            end = time.monotonic() + 30
-            with suppress(ConnectionError):
-                for byte in HELLO + bytes(200):
-                    connection.sendall(bytes([byte]))
-                    with suppress(TimeoutError):
-                        if not connection.recv(1):
-                            break
-                    assert time.monotonic() < end
+            rest = iter(HELLO + bytes(200))
+
+            eventually(lambda: is_closed_after(connection, next(rest)), seconds=30)
 
         assert door.get().status_code == 200
 

@@ -5,6 +5,7 @@ import pytest
 from nameko.exceptions import ConfigurationError
 
 from cli.configuration import configuration
+from cli.services import SERVICES
 from services.chassis import config
 from services.chassis.config import DEVELOPMENT_SECRET, KINDS, check, read
 
@@ -30,6 +31,13 @@ class TestCheck:
         """For every service of config.yaml."""
         for service in configuration()["HTTP_PORTS"]:
             check(settings(), service)
+
+    def test_every_service_has_the_ports_that_the_commands_know(self) -> None:
+        """For HTTP and HTTPS."""
+        ports = {service.name: (service.http_port, service.https_port) for service in SERVICES.values()}
+        found = configuration()
+
+        assert {name: (port, found["HTTPS_PORTS"][name]) for name, port in found["HTTP_PORTS"].items()} == ports
 
     @pytest.mark.parametrize("key", KINDS)
     @pytest.mark.parametrize("value", [None, "", [], {}, object()])
