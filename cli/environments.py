@@ -91,8 +91,8 @@ def environment(state: State, instance: str, around: Surroundings, running: bool
         "MAILBOX_DIR": str(state.mailbox),
         "OMS_STATE": str(state.folder),
     }
-    if given_ssl := given_amqp_ssl():
-        variables["AMQP_SSL"] = given_ssl
+    if trust := given_amqp_ssl():
+        variables["AMQP_SSL"] = trust
     if previous := previous_secret(state):
         variables["JWT_SECRET_PREVIOUS"] = previous
     if user in around.database_urls:

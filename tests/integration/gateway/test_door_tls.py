@@ -1,5 +1,6 @@
 """HTTPS beside HTTP: the same service, the same limits, and as little to gain for whoever misbehaves."""
 
+import os
 import socket
 import ssl
 import time
@@ -20,6 +21,7 @@ from tests.support.until import eventually
 HOST: Final = b"Host: localhost\r\n"
 GET: Final = b"GET /healthz HTTP/1.1\r\n" + HOST
 GET_ONCE: Final = GET + b"Connection: close\r\n\r\n"
+POST: Final = b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
 SLOW: Final = b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n"
 HSTS: Final = "Strict-Transport-Security"
 HELLO: Final = bytes.fromhex("16030100f8010000f40303")
@@ -101,7 +103,7 @@ class TestHttps:
 
     def test_tells_a_client_that_sends_too_much(self, door: SecureDoor) -> None:
         """The answer is not lost to a reset."""
-        post = b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 300000\r\n\r\n"
+        post = POST + b"Content-Length: 300000\r\n\r\n"
 
         for _ in range(5):
             with closing(door.connect()) as connection:
@@ -183,6 +185,24 @@ class TestStranger:
             eventually(lambda: is_closed_after(connection, next(rest)), seconds=30)
 
         assert door.get().status_code == 200
+
+    @pytest.mark.parametrize(
+        "said", [b"", b"GET /heal", POST + b"Content-Length: 100\r\n\r\n{"], ids=["nothing", "a head", "a body"]
+    )
+    def test_who_breaks_the_rules_later_is_closed(self, door: SecureDoor, said: bytes) -> None:
+        """A record that was tampered with ends the connection and nothing else."""
+        with closing(door.connect()) as connection, socket.socket(fileno=os.dup(connection.fileno())) as beneath:
+            connection.sendall(said)
+            beneath.sendall(b"\x17\x03\x03\x00\x20" + b"canary-secret".ljust(32))
+            beneath.settimeout(20)
+            with suppress(ConnectionError):
+                everything(beneath)
+
+        assert door.get().status_code == 200
+        log = door.door.log.read_text()
+        assert [line for line in log.splitlines() if not line.startswith("{")] == []
+        assert "http_connection_failed" not in log
+        assert "canary" not in log
 
     def test_who_only_looks_whether_somebody_listens_is_not_news(self, door: SecureDoor) -> None:
         """As load balancers do every few seconds."""
