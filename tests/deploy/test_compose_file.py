@@ -169,7 +169,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     """An empty volume of secrets, and the addresses of docker-compose.yml."""
     for name, value in FILE["x-addresses"].items():
         monkeypatch.setenv(name, value)
-    for name in ("JWT_SECRET", "ADMIN_PASSWORD"):
+    for name in ("JWT_SECRET", "ADMIN_PASSWORD", "AMQP_SSL"):
         monkeypatch.delenv(name, raising=False)
     return State(tmp_path / "run")
 
@@ -191,6 +191,16 @@ class TestSecrets:
 
         assert made == {folder_of(name) for name in SERVICES.keys() | SERVERS | BY_HAND}
         assert all(folder_of(name) is None for name in JOBS)
+
+    def test_tell_all_how_to_trust_a_broker_with_tls(self, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the environment of the job says it; else nothing."""
+        make_secrets(state)
+        assert not any("AMQP_SSL" in told(state, name) for name in (*SERVICES, "operator"))
+
+        monkeypatch.setenv("AMQP_SSL", "{ca_certs: /run/tls/ca.pem}")
+        make_secrets(state)
+
+        assert {told(state, name)["AMQP_SSL"] for name in (*SERVICES, "operator")} == {"{ca_certs: /run/tls/ca.pem}"}
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_tell_a_service_its_own_accounts(self, name: str, state: State) -> None:
