@@ -55,8 +55,9 @@ def is_passing(error: BaseException) -> bool:
 
 def distrust(error: BaseException) -> str:
     """In words why the server's certificate was refused; empty when the error is about something else."""
-    said = str(getattr(error, "orig", "")).partition("\n")[0].rpartition(" failed: ")[2]
-    return said if any(words in said for words in _OF_TLS) else ""
+    lines = str(getattr(error, "orig", "")).splitlines()  # one for each address of the server
+    reasons = [line.rpartition(" failed: ")[2] for line in lines]
+    return next((reason for reason in reasons if any(words in reason for words in _OF_TLS)), "")
 
 
 def engine_options(pool_size: int, application_name: str = "oms") -> dict[str, Any]:
