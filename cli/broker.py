@@ -20,6 +20,7 @@ class Broker:
         self.seconds = seconds
         self.session = direct_session()
         self.session.auth = (management.user, management.password)
+        self.session.verify = management.authority or True
 
     def ask(self, method: str, *path: str, body: object = None) -> requests.Response:
         """The answer; raises :class:`Trouble` when nobody answers or the credentials are refused."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cli import topology
+from cli.certificate import certificate_of
 from cli.configuration import configuration
 from cli.databases import DATABASES, make_databases
 from cli.environments import (
@@ -14,6 +15,7 @@ from cli.environments import (
     Surroundings,
     admin_password,
     database_passwords,
+    port_names,
     read_environment,
     write_environment,
 )
@@ -79,7 +81,7 @@ class Cluster:
             urls = databases.result()
             for each in steps:
                 each.result()
-        return Surroundings(self.recipes.endpoints(), urls)
+        return Surroundings(self.recipes.endpoints(), urls, certificate_of(self.state))
 
     def postgres(self) -> dict[str, str]:
         """PostgreSQL at work, every database at its newest version; answers the services' database URLs."""
@@ -159,19 +161,19 @@ class Cluster:
     def start_service(self, instance: str, around: Surroundings) -> None:
         """The instance on its way; one that runs is started again only when what it is told has changed."""
         running = self.supervisor.runs(instance)
-        settled = running and not self.displaced([f"{instance}.http"], [instance])
+        settled = running and not self.displaced(port_names(instance), [instance])
         if write_environment(self.state, instance, around, running=settled) and running:
             self.supervisor.stop([instance])
         self.supervisor.add(self.program(instance))
         self.supervisor.start(instance)
-        self.tell_port(instance)
+        self.tell_ports(instance)
 
-    def tell_port(self, instance: str) -> None:
-        """Say so when the instance is not at its usual port."""
-        port = int(read_environment(self.state, instance)["HTTP_PORT"])
-        usual = service_of(instance).http_port
-        if instance == service_of(instance).name and port != usual:
-            self.progress.tell(f"port {usual} is taken: {instance} is at {port}")
+    def tell_ports(self, instance: str) -> None:
+        """Say so when the first instance of a service is not at its usual ports."""
+        service, variables = service_of(instance), read_environment(self.state, instance)
+        for usual, name in ((service.http_port, "HTTP_PORT"), (service.https_port, "HTTPS_PORT")):
+            if instance == service.name and int(variables[name]) != usual:
+                self.progress.tell(f"port {usual} is taken: {instance} is at {variables[name]}")
 
     def program(self, instance: str) -> Program:
         """How to run the instance: its environment file, then ``nameko run``."""
@@ -216,7 +218,7 @@ class Cluster:
         port = int(read_environment(self.state, instance)["HTTP_PORT"])
         if self.supervisor.listens(instance, port):
             return ask(port)
-        if self.displaced([f"{instance}.http"], [instance]):
+        if self.displaced(port_names(instance), [instance]):
             with locked(self.state.folder / "up.lock"):
                 self.start_service(instance, around)
         return Readiness(ready=False, reason="does not answer yet")

@@ -6,6 +6,7 @@ import yaml
 from nameko.cli.main import setup_yaml_parser
 
 from cli.state import CHECKOUT
+from services.chassis.config import broker_tls
 
 
 def configuration() -> dict[str, Any]:
@@ -13,4 +14,4 @@ def configuration() -> dict[str, Any]:
     setup_yaml_parser()
     with (CHECKOUT / "config.yaml").open() as file:
         settings: dict[str, Any] = yaml.safe_load(file)
-    return settings
+    return {**settings, "AMQP_SSL": broker_tls(settings)}

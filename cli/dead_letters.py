@@ -19,11 +19,12 @@ from amqp import Connection as AmqpConnection
 from amqp.exceptions import AMQPError
 from kombu.connection import Connection
 
-from cli.doctor_places import find_operator_url
+from cli.doctor_places import find_amqp_ssl, find_operator_url
 from cli.files import make_folder
 from cli.services import service_classes
 from cli.state import State, current
 from cli.trouble import Trouble
+from services.chassis.config import broker_tls
 from services.chassis.dead_letters import DeadLetterQueue, Wanted
 from services.chassis.letter import DeadLetter
 from services.chassis.topology import read_wiring
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     wanted = Wanted(event=args.event, order_id=args.order)
     names = chosen_services(args.service)
     actions: Mapping[str, Callable[..., int]] = {"list": show_list, "show": show, "replay": replay, "discard": discard}
-    with connected(find_operator_url(args.env)) as connection:
+    with connected(find_operator_url(args.env), find_amqp_ssl(args.env)) as connection:
         queues = [DeadLetterQueue(connection, name) for name in names]
         return actions[args.action](queues, wanted, args)
 
@@ -80,10 +81,11 @@ def chosen_services(wanted: str) -> list[str]:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[AmqpConnection]:
+def connected(url: str, amqp_ssl: Mapping[str, Any] | None = None) -> Iterator[AmqpConnection]:
     """A connection for the block; raises :class:`Trouble` when the broker does not answer or refuses."""
     options = {"read_timeout": SECONDS, "write_timeout": SECONDS}
-    settings = Connection(url, connect_timeout=SECONDS, transport_options=options)
+    tls = broker_tls({"AMQP_URI": url, "AMQP_SSL": amqp_ssl})
+    settings = Connection(url, ssl=tls, connect_timeout=SECONDS, transport_options=options)
     try:
         connection = settings.transport.establish_connection()
         try:

@@ -25,8 +25,11 @@ HELP = "place real orders and show what happened to each; starts a cluster if no
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """--url and an administrator there."""
-    parser.add_argument("--url", help="the gateway of another cluster, such as http://localhost:5011")
+    """--url, --ca and an administrator there."""
+    parser.add_argument("--url", help="the gateway of another cluster, such as https://localhost:5010")
+    parser.add_argument(
+        "--ca", default="", metavar="FILE", help="the authority to trust with https://, as in curl --cacert"
+    )
     parser.add_argument("--admin-email", default=os.environ.get("ADMIN_EMAIL"), help="or ADMIN_EMAIL")
     parser.add_argument("--admin-password", default=os.environ.get("ADMIN_PASSWORD"), help="or ADMIN_PASSWORD")
 
@@ -59,7 +62,7 @@ def open_shop(args: argparse.Namespace) -> Shop:
             raise Trouble(
                 "Another cluster's administrator is needed to make products: --admin-email, --admin-password."
             )
-        return Shop(args.url, (args.admin_email, args.admin_password), None)
+        return Shop(args.url, (args.admin_email, args.admin_password), None, args.ca)
     state = current()
     if not runs(state):
         bring_up(state)

@@ -24,6 +24,8 @@ FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 3.0
 FOR_THE_MOMENT: Final = frozenset({429, 502, 503, 504})
 
+HERE: Final = frozenset({LOOPBACK, "localhost"})
+
 Json = dict[str, Any]
 
 
@@ -58,12 +60,13 @@ class Answer:
 class Door:
     """One person at the gateway."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, authority: str = "") -> None:
         self.url = url.rstrip("/")
+        self.verify: str | bool = authority or True
         self.name = "somebody"
         self.email = ""
         self.password = ""
-        self.http = direct_session() if urlsplit(url).hostname == LOOPBACK else requests.Session()
+        self.http = direct_session() if urlsplit(url).hostname in HERE else requests.Session()
         self.http.headers["User-Agent"] = "oms-demo"
 
     def join(self, name: str) -> None:
@@ -116,6 +119,8 @@ class Door:
             try:
                 answer = Answer(self._send(method, path, body, headers), uncertain=uncertain)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise Trouble(f"{self.url} is not trusted. Name its authority: --ca FILE") from error
                 answer = None
                 complaint = f"{self.url} does not answer ({type(error).__name__})."
             if answer and not answer.busy:
@@ -130,7 +135,9 @@ class Door:
         return answer or Answer(no_answer(), uncertain=True)
 
     def _send(self, method: str, path: str, body: Json | None, headers: dict[str, str]) -> requests.Response:
-        return self.http.request(method, self.url + path, json=body, headers=headers, timeout=ANSWER_SECONDS)
+        return self.http.request(
+            method, self.url + path, json=body, headers=headers, timeout=ANSWER_SECONDS, verify=self.verify
+        )
 
 
 def no_answer() -> requests.Response:

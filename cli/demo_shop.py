@@ -61,10 +61,11 @@ class Told:
 class Shop:
     """What all stories share; ``mailbox`` is the folder of the simulated mail when that is on this machine."""
 
-    def __init__(self, url: str, admin: tuple[str, str], mailbox: Path | None) -> None:
+    def __init__(self, url: str, admin: tuple[str, str], mailbox: Path | None, authority: str = "") -> None:
         self.url = url
+        self.authority = authority
         self.mailbox = mailbox
-        self.admin = Door(url)
+        self.admin = Door(url, authority)
         self.admin.log_in(*admin)
         self.customers: list[Door] = []
 
@@ -74,7 +75,7 @@ class Shop:
             self.customers = list(pool.map(self._customer, NAMES))
 
     def _customer(self, name: str) -> Door:
-        door = Door(self.url)
+        door = Door(self.url, self.authority)
         door.join(name)
         return door
 

@@ -51,7 +51,7 @@ def examine_broker(places: Places, topology: Topology, report: Report) -> Found:
         for missing in list_missing(broker, vhost, topology):
             report.add(COMPLETE, f"{missing} is missing: ./oms topology --apply makes it.", missing=missing)
         listed = {queue["name"]: queue for queue in broker.get("queues", vhost) or []}
-        with connected(places.operator_url) as connection:
+        with connected(places.operator_url, places.amqp_ssl) as connection:
             waiting = examine_queues(connection, listed, topology, report)
             queues = [DeadLetterQueue(connection, service) for service in letter_services(topology)]
             letters = [letter for queue in queues for letter in queue.list_letters(Wanted(), MOST_LETTERS)]

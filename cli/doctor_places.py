@@ -8,13 +8,13 @@ container is told the same by its environment: ``OMS_ORDERS_DATABASE_URL`` and t
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from cli.databases import DATABASES
-from cli.servers.endpoints import Management
+from cli.servers.endpoints import Management, given_amqp_ssl, read_amqp_ssl
 from cli.services import OPERATOR
 from cli.state import current
 from cli.trouble import Trouble
@@ -22,6 +22,7 @@ from cli.trouble import Trouble
 MAILBOX: Final = "MAILBOX_DIR"
 SMTP: Final = "SMTP_URL"
 MANAGEMENT: Final = "MANAGEMENT_URL"
+AMQP_SSL: Final = "AMQP_SSL"
 TOLD_OPERATOR: Final = "OMS_OPERATOR_URL"
 TOLD_MANAGEMENT: Final = "OMS_RABBITMQ_MANAGEMENT_URL"
 TOLD_DATABASES: Final[Mapping[str, str]] = {
@@ -43,6 +44,8 @@ class Places:
     management: Management | None = None
     mailbox: Path | None = None
     """None when the mails leave by SMTP, or nobody said where the mailbox is."""
+    amqp_ssl: Mapping[str, Any] = field(default_factory=dict)
+    """AMQP_SSL, for ``amqps://``."""
 
 
 def find_places(folder: Path | None) -> Places:
@@ -50,20 +53,24 @@ def find_places(folder: Path | None) -> Places:
     if folder is None and os.environ.get(TOLD_OPERATOR):
         urls = {service: required(os.environ, name, ENVIRONMENT) for service, name in TOLD_DATABASES.items()}
         management = required(os.environ, TOLD_MANAGEMENT, ENVIRONMENT)
-        return places_of(urls, os.environ[TOLD_OPERATOR], management, os.environ)
+        return places_of(urls, os.environ[TOLD_OPERATOR], management, os.environ, given_amqp_ssl())
     where = folder or current().environments
     told = {service: read_variables(where, service) for service in DATABASES}
     urls = {service: required(variables, "DATABASE_URL", where / service) for service, variables in told.items()}
     operator = read_variables(where, OPERATOR)
     operator_url, management = (required(operator, name, where / OPERATOR) for name in ("AMQP_URI", MANAGEMENT))
-    return places_of(urls, operator_url, management, {**os.environ, **read_variables(where, "notifications")})
+    mails = {**os.environ, **read_variables(where, "notifications")}
+    return places_of(urls, operator_url, management, mails, operator.get(AMQP_SSL, ""))
 
 
-def places_of(urls: Mapping[str, str], operator_url: str, management_url: str, mails: Mapping[str, str]) -> Places:
+def places_of(
+    urls: Mapping[str, str], operator_url: str, management_url: str, mails: Mapping[str, str], amqp_ssl: str = ""
+) -> Places:
     """These addresses; the management API is asked as the user of the AMQP URL."""
-    login = urlsplit(operator_url)
-    management = Management(management_url.rstrip("/"), unquote(login.username or ""), unquote(login.password or ""))
-    return Places(urls, operator_url, management, mailbox_of(mails))
+    login, tls = urlsplit(operator_url), read_amqp_ssl(amqp_ssl)
+    user, password = unquote(login.username or ""), unquote(login.password or "")
+    management = Management(management_url.rstrip("/"), user, password, tls.get("ca_certs", ""))
+    return Places(urls, operator_url, management, mailbox_of(mails), tls)
 
 
 def find_operator_url(folder: Path | None) -> str:
@@ -72,6 +79,13 @@ def find_operator_url(folder: Path | None) -> str:
         return os.environ[TOLD_OPERATOR]
     where = folder or current().environments
     return required(read_variables(where, OPERATOR), "AMQP_URI", where / OPERATOR)
+
+
+def find_amqp_ssl(folder: Path | None) -> dict[str, Any]:
+    """AMQP_SSL, from where the operator's URL is."""
+    if folder is None and os.environ.get(TOLD_OPERATOR):
+        return read_amqp_ssl(given_amqp_ssl())
+    return read_amqp_ssl(read_variables(folder or current().environments, OPERATOR).get(AMQP_SSL, ""))
 
 
 def mailbox_of(variables: Mapping[str, str]) -> Path | None:

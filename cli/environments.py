@@ -6,14 +6,18 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from cli.files import secret, write_atomic
-from cli.servers.endpoints import Endpoints
+from cli.servers.endpoints import Endpoints, given_amqp_ssl
 from cli.servers.ports import LOOPBACK, Ports
 from cli.services import OPERATOR, SERVICES, service_of
 from cli.state import State
 from cli.trouble import Trouble
+
+if TYPE_CHECKING:
+    from cli.certificate import Certificate  # whose packages the image's jobs do not have
 
 ADMIN_EMAIL = "admin@example.com"
 
@@ -24,6 +28,8 @@ class Surroundings:
 
     endpoints: Endpoints
     database_urls: Mapping[str, str]
+    certificate: "Certificate | None" = None
+    """What the services show over HTTPS; without one there is none."""
 
 
 def broker_password(state: State, user: str) -> str:
@@ -85,6 +91,8 @@ def environment(state: State, instance: str, around: Surroundings, running: bool
         "MAILBOX_DIR": str(state.mailbox),
         "OMS_STATE": str(state.folder),
     }
+    if trust := given_amqp_ssl():
+        variables["AMQP_SSL"] = trust
     if previous := previous_secret(state):
         variables["JWT_SECRET_PREVIOUS"] = previous
     if user in around.database_urls:
@@ -93,6 +101,7 @@ def environment(state: State, instance: str, around: Surroundings, running: bool
         variables["MANAGEMENT_URL"] = around.endpoints.management.url
     else:
         variables |= ports(state, instance, running=running)
+        variables |= tls(around.certificate)
     if user == "users":
         variables |= {"ADMIN_EMAIL": ADMIN_EMAIL, "ADMIN_PASSWORD": admin_password(state)}
     return variables
@@ -110,6 +119,21 @@ def ports(state: State, instance: str, *, running: bool) -> dict[str, str]:
         kept = known.get(key) if running else None
         chosen[name] = str(kept or Ports(state.ports).take(key, preferred))
     return chosen
+
+
+def port_names(instance: str) -> list[str]:
+    """By which names the instance's ports are written down."""
+    return [f"{instance}.http", f"{instance}.https"]
+
+
+def tls(certificate: "Certificate | None") -> dict[str, str]:
+    """What a service must know to speak TLS."""
+    if certificate is None:
+        return {}
+    variables = {"TLS_CERTIFICATE": str(certificate.certificate), "TLS_KEY": str(certificate.key)}
+    if certificate.authority:  # a browser would keep all of localhost, whatever listens there, from HTTP for a year
+        variables["HSTS_SECONDS"] = "60"
+    return variables
 
 
 def broker_url(admin_url: str, user: str, password: str) -> str:

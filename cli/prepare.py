@@ -21,7 +21,15 @@ from cli.databases import DATABASES, make_databases
 from cli.doctor_places import TOLD_DATABASES, TOLD_OPERATOR
 from cli.environments import ADMIN_EMAIL, broker_url
 from cli.files import make_folder, secret, write_atomic
-from cli.servers.endpoints import Management, given_postgres, given_rabbitmq, given_redis, vhost_of, with_database
+from cli.servers.endpoints import (
+    Management,
+    given_amqp_ssl,
+    given_postgres,
+    given_rabbitmq,
+    given_redis,
+    vhost_of,
+    with_database,
+)
 from cli.services import OPERATOR, SERVICES
 from cli.state import State, current
 from cli.trouble import Trouble
@@ -90,14 +98,19 @@ def environment(state: State, service: str) -> dict[str, str]:
     if service in DATABASES:
         secret(state.secrets, f"postgres-{service}")
         variables["DATABASE_URL"] = database_url(state, service)
-    return variables
+    return variables | amqp_ssl()
 
 
 def operator_environment(state: State) -> dict[str, str]:
     """The variables that the doctor and the dead letters need: accounts of the services, none of an administrator."""
     password = secret(state.secrets, f"rabbitmq-{OPERATOR}")
     urls = {TOLD_DATABASES[service]: database_url(state, service) for service in DATABASES}
-    return urls | {TOLD_OPERATOR: broker_url(given("OMS_RABBITMQ_URL"), OPERATOR, password)}
+    return urls | {TOLD_OPERATOR: broker_url(given("OMS_RABBITMQ_URL"), OPERATOR, password)} | amqp_ssl()
+
+
+def amqp_ssl() -> dict[str, str]:
+    """How everybody trusts a broker that speaks TLS, as the environment says it."""
+    return {"AMQP_SSL": given_amqp_ssl()} if given_amqp_ssl() else {}
 
 
 def share_environment(state: State, container: str, variables: Mapping[str, str]) -> None:

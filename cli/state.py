@@ -32,6 +32,16 @@ class State:
         return self.folder / "secrets"
 
     @property
+    def tls(self) -> Path:
+        """The cluster's own certificate."""
+        return self.folder / "tls"
+
+    @property
+    def authority(self) -> Path:
+        """What a client must trust who speaks HTTPS with the cluster: ``curl --cacert``."""
+        return self.tls / "ca.pem"
+
+    @property
     def ports(self) -> Path:
         """Which port belongs to what."""
         return self.folder / "ports.json"

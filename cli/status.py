@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 
+from cli.environments import port_names
 from cli.readiness import ask
 from cli.servers.ports import Ports
 from cli.servers.private import Recipes
@@ -23,6 +24,7 @@ class Line:
     pid: int | None
     seconds: int | None
     port: int | None
+    https_port: int | None
     ready: bool
     reason: str
 
@@ -63,9 +65,9 @@ def order(process: Process) -> tuple[int, str]:
 
 def line_of(state: State, process: Process) -> Line:
     """The process and whether it is ready."""
-    ports = Ports(state.ports).known()
+    ports, https_port = Ports(state.ports).known(), None
     if process.name.partition("-")[0] in SERVICES:
-        port = ports.get(f"{process.name}.http")
+        port, https_port = (ports.get(name) for name in port_names(process.name))
         answer = ask(port) if process.runs and port else None
         ready, reason = (answer.ready, answer.reason) if answer else (False, "")
     else:
@@ -79,6 +81,7 @@ def line_of(state: State, process: Process) -> Line:
         process.pid or None,
         process.seconds if alive else None,
         port,
+        https_port,
         ready,
         reason,
     )
@@ -86,11 +89,10 @@ def line_of(state: State, process: Process) -> Line:
 
 def table(found: list[Line]) -> str:
     """The lines under each other."""
-    rows = [f"{'PROCESS':<16}{'STATE':<10}{'PID':>8}  {'UPTIME':<10}{'PORT':>6}  READY"]
+    rows = [f"{'PROCESS':<16}{'STATE':<10}{'PID':>8}  {'UPTIME':<10}{'PORT':>6} {'HTTPS':>6}  READY"]
     for line in found:
         time = uptime(line.seconds) if line.seconds is not None else "-"
         verdict = "yes" if line.ready else f"no  {line.reason}"
-        rows.append(
-            f"{line.process:<16}{line.state:<10}{line.pid or '-':>8}  {time:<10}{line.port or '-':>6}  {verdict}"
-        )
+        where = f"{line.port or '-':>6} {line.https_port or '-':>6}"
+        rows.append(f"{line.process:<16}{line.state:<10}{line.pid or '-':>8}  {time:<10}{where}  {verdict}")
     return "\n".join(rows)

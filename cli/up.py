@@ -51,10 +51,13 @@ def number_of(wish: str) -> tuple[str, int]:
 
 def greeting(state: State) -> str:
     """Where the cluster is and how to get in."""
-    gateway = f"http://{LOOPBACK}:{read_environment(state, 'gateway')['HTTP_PORT']}"
+    told = read_environment(state, "gateway")
+    own = told["TLS_CERTIFICATE"].startswith(f"{state.tls}/")
+    trust = f"  (curl --cacert {state.authority})" if own else ""
     return "\n".join(
         [
-            f"  API            {gateway}",
+            f"  API            http://{LOOPBACK}:{told['HTTP_PORT']}",
+            f"                 https://localhost:{told['HTTPS_PORT']}{trust}",
             f"  administrator  {ADMIN_EMAIL}  {admin_password(state)}",
             f"  mailbox        {state.mailbox}",
             f"  settings       {state.environments}/<service>",

@@ -2,7 +2,10 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import yaml
 
 from cli.trouble import Trouble
 
@@ -15,6 +18,8 @@ class Management:
     """Without a path, such as ``http://127.0.0.1:15672``."""
     user: str
     password: str
+    authority: str = ""
+    """The file of the authority to trust with ``https://``; empty for those of the system."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,22 @@ def given_redis() -> str:
     return os.environ.get("OMS_REDIS_URL", "")
 
 
+def given_amqp_ssl() -> str:
+    """AMQP_SSL as it is written; empty when it is not set."""
+    return os.environ.get("AMQP_SSL", "")
+
+
+def read_amqp_ssl(written: str) -> dict[str, Any]:
+    """What AMQP_SSL says; raises :class:`Trouble` when it is no mapping."""
+    try:
+        read = yaml.safe_load(written) or {}
+    except yaml.YAMLError:
+        read = written
+    if not isinstance(read, dict):
+        raise Trouble(f"AMQP_SSL must be a mapping such as {{ca_certs: /path/ca.pem}}, but is {written}")
+    return read
+
+
 def given_rabbitmq() -> tuple[str, Management] | None:
     """OMS_RABBITMQ_URL and OMS_RABBITMQ_MANAGEMENT_URL; None when neither is set.
 
@@ -57,7 +78,8 @@ def given_rabbitmq() -> tuple[str, Management] | None:
     parts = urlsplit(management_url)
     login = parts if parts.username else urlsplit(amqp_url)
     bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-    return amqp_url, Management(bare, unquote(login.username or "guest"), unquote(login.password or "guest"))
+    user, password = unquote(login.username or "guest"), unquote(login.password or "guest")
+    return amqp_url, Management(bare, user, password, read_amqp_ssl(given_amqp_ssl()).get("ca_certs", ""))
 
 
 def amqp_url(host: str, user: str, password: str, vhost: str) -> str:

@@ -22,6 +22,7 @@ from kombu.connection import Connection
 from nameko.constants import AMQP_SSL_CONFIG_KEY
 from nameko.extensions import SharedExtension
 
+from services.chassis import tls
 from services.chassis.blockade import Blockade, Blocked
 from services.chassis.errors import Unavailable
 from services.chassis.logs import get_logger
@@ -77,12 +78,14 @@ def drop(connection: AmqpConnection | None) -> None:
     """Close the socket without a word to the other side, which may not be listening."""
     if connection is not None:
         with suppress(*FAILURES, AttributeError):
+            tls.hasten_end(connection.sock)
+        with suppress(*FAILURES, AttributeError):
             connection.collect()
 
 
 def unavailable(error: BaseException) -> Unavailable:
     """What a caller is told when the broker did not take a message."""
-    log.warning("broker_unavailable", error=type(error).__name__)
+    log.warning("broker_unavailable", error=tls.distrust(error) or type(error).__name__)
     return Unavailable("broker_unavailable", "The message broker does not answer; try again.", {"retry_after": 2})
 
 

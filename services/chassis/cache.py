@@ -5,18 +5,21 @@ nobody asks again for :data:`REST_SECONDS`, then one does. A copy is never the o
 cannot do without Redis has :data:`PATIENT_SECONDS`, so that a busy moment is not taken for an absence.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from itertools import islice
 from typing import Any, Final, TypeVar, cast
 
 import eventlet
 from redis import Redis, RedisError, exceptions
 from redis.backoff import NoBackoff
+from redis.connection import SSLConnection
 from redis.retry import Retry
 
-from services.chassis import wire
+from services.chassis import tls, wire
 from services.chassis.config import read, text
 from services.chassis.errors import Unavailable
 from services.chassis.logs import get_logger
@@ -59,11 +62,34 @@ class Cache(Provider["Copies"]):
 
     def check_ready(self) -> str | None:
         """What is missing: without Redis a service is slower, not unready."""
-        return None if self.copies.answers() else "Redis does not answer"
+        if self.copies.answers():
+            return None
+        return tls.because("Redis does not answer", self.copies.link.distrust)
 
     def get_dependency(self, worker_ctx: Any) -> "Copies":
         """The same copies for every worker."""
         return self.copies
+
+
+class SecureConnection(SSLConnection):
+    """A connection to ``rediss://`` for which the authorities are read once per process.
+
+    redis-py reads all that the system knows for each connection anew: 24 ms in which nothing else is done.
+    """
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        trust = _trust(self.ca_certs, self.certfile, self.keyfile, self.check_hostname, self.cert_reqs)
+        return trust.wrap_socket(sock, server_hostname=self.host)
+
+
+@cache
+def _trust(authorities: Any, certificate: Any, key: Any, check_hostname: Any, verify_mode: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authorities)
+    context.check_hostname = check_hostname
+    context.verify_mode = verify_mode
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    return context
 
 
 class Link:
@@ -78,7 +104,9 @@ class Link:
         self.deadline_seconds = deadline_seconds
         self.clock = clock
         self.is_up = True
+        self.distrust = ""
         self.rests_until = 0.0
+        secure = {"connection_class": SecureConnection} if url.startswith("rediss:") else {}
         # RESP2 without a driver's introduction: a new connection needs no round trip before the first command.
         self.redis: Redis = Redis.from_url(
             url,
@@ -88,6 +116,7 @@ class Link:
             max_connections=MOST_CONNECTIONS,
             protocol=2,
             driver_info=None,
+            **secure,
         )
 
     @contextmanager
@@ -101,6 +130,7 @@ class Link:
         except (exceptions.ConnectionError, exceptions.TimeoutError, eventlet.Timeout) as error:
             if isinstance(error, eventlet.Timeout) and error is not timeout:
                 raise
+            self.distrust = tls.distrust(error)
             self._fell_silent(began)
             raise _away() from error
         except RedisError as error:
@@ -127,7 +157,7 @@ class Link:
         if self.is_up and self.clock() - began > 2 * self.deadline_seconds:
             return
         if self.is_up:
-            log.warning("redis_silent", asked_again_after=REST_SECONDS)
+            log.warning("redis_silent", asked_again_after=REST_SECONDS, reason=self.distrust or None)
             self.redis.connection_pool.disconnect(inuse_connections=False)  # the idle ones are as dead as this one
         self.is_up = False
         self.rests_until = self.clock() + REST_SECONDS

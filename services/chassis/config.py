@@ -4,6 +4,7 @@
 work and names the key and the fix. In production, development conveniences refuse to start too.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -82,11 +83,6 @@ def whole(value: object) -> int:
     return int(number)
 
 
-def most(value: object) -> int:
-    """A whole number, 0 for no limit."""
-    return 0 if value == 0 and not isinstance(value, bool) else whole(value)
-
-
 def rate(value: object) -> Rate | None:
     """A rate such as 300/minute or 10/15minutes, 0 for no limit."""
     if value == 0 and not isinstance(value, bool):
@@ -114,6 +110,11 @@ def one_of(*words: str) -> Callable[[Any], str]:
 
     read_word.__doc__ = f"One of {', '.join(words)}."
     return read_word
+
+
+def count(value: object) -> int:
+    """A whole number, 0 or more."""
+    return 0 if value == 0 and not isinstance(value, bool) else whole(value)
 
 
 def port(value: object) -> int:
@@ -182,6 +183,21 @@ KINDS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """What every service reads, whatever it does; the rest is read by whoever declares a Setting for it."""
 
 
+def broker_tls(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What py-amqp is told so that it speaks TLS and checks authority and name; None where TLS is not asked for.
+
+    Left to itself it would take any name that the authority has vouched for. Raises ConfigurationError when AMQP_SSL is
+    no mapping, or names a file that cannot be read.
+    """
+    uri, given = urlsplit(config["AMQP_URI"]), config.get("AMQP_SSL") or {}
+    if not isinstance(given, dict):
+        raise ConfigurationError("AMQP_SSL must be a mapping such as {ca_certs: /path/ca.pem}")
+    for name in ("ca_certs", "certfile", "keyfile"):
+        if given.get(name) and not os.access(given[name], os.R_OK):
+            raise ConfigurationError(f"AMQP_SSL: {name} {given[name]} cannot be read")
+    return {"server_hostname": uri.hostname, **given} if given or uri.scheme == "amqps" else None
+
+
 def check(config: Mapping[str, Any], service: str) -> None:
     """Raise ConfigurationError, naming the key and the fix, unless ``service`` can run with these settings."""
     for key, kind in KINDS.items():
@@ -192,6 +208,9 @@ def check(config: Mapping[str, Any], service: str) -> None:
     if service not in ports:
         raise ConfigurationError(f"HTTP_PORTS has no port for the service {service}")
     read(ports, service, port)
+    if (config.get("HTTPS_PORTS") or {}).get(service):
+        read(config["HTTPS_PORTS"], service, port)
+    broker_tls(config)
     for key in ("JWT_SECRET", "JWT_SECRET_PREVIOUS"):
         secret = config.get(key)
         if secret and len(str(secret).encode()) < SHORTEST_SECRET:

@@ -22,6 +22,7 @@ from kombu.message import Message as KombuMessage
 from nameko.extensions import ProviderCollector
 from nameko.messaging import QueueConsumer as StockQueueConsumer
 
+from services.chassis import tls
 from services.chassis.broker import CONNECT_SECONDS, FAILURES, TICKS_PER_HEARTBEAT, drop
 from services.chassis.logs import get_logger
 
@@ -88,6 +89,7 @@ class QueueConsumer(StockQueueConsumer):
         self._stopping = False
         self._turn = Semaphore(1)
         self._connection: Any = None
+        self._distrust = ""
 
     def get_consumers(self, consumer_cls: Any, channel: Any) -> list[Any]:
         """Consumers for every provider that stays, each with its own prefetch count."""
@@ -146,7 +148,7 @@ class QueueConsumer(StockQueueConsumer):
                 for _ in self.consume(limit=None, safety_interval=self._glance_seconds, **kwargs):
                     pass
             except (*FAILURES, KombuError) as error:
-                log.warning("broker_connection_lost", error=type(error.__cause__ or error).__name__)
+                log.warning("broker_connection_lost", error=self._distrust or type(error.__cause__ or error).__name__)
                 eventlet.sleep(RECONNECT_SECONDS)
 
     @property
@@ -179,7 +181,9 @@ class QueueConsumer(StockQueueConsumer):
                 connection.connect_timeout = CONNECT_SECONDS
                 connection.ensure_connection(max_retries=0)
                 connection.default_channel  # noqa: B018 - opens it
+            self._distrust = ""
         except (*FAILURES, KombuError) as error:
+            self._distrust = tls.distrust(error)
             self._forget_those_leaving()
             raise ConnectionError("no connection to the broker") from error
 
@@ -233,7 +237,9 @@ class QueueConsumer(StockQueueConsumer):
         """What is missing, or None: connected and consuming."""
         if self.missing:
             return f"missing in the broker: {', '.join(self.missing)}; run ./oms topology --apply"
-        return None if self._consuming or not self._providers else "the broker does not answer"
+        if self._consuming or not self._providers:
+            return None
+        return tls.because("the broker does not answer", self._distrust)
 
     def unregister_provider(self, provider: Any) -> None:
         """Stop consuming for this provider; what was delivered is still finished."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 import eventlet
 from eventlet.greenpool import GreenPool
 from eventlet.hubs import trampoline
+from nameko.constants import AMQP_SSL_CONFIG_KEY
 from nameko.containers import ServiceContainer as StockContainer
 from nameko.exceptions import ConfigurationError
 
@@ -90,7 +91,7 @@ class ServiceContainer(StockContainer):
     def __init__(self, service_cls: type, settings: dict[str, Any]) -> None:
         with refused_as_exit():
             config.check(settings, service_cls.name)  # type: ignore[attr-defined] # Nameko insists on a name
-        super().__init__(service_cls, settings)
+        super().__init__(service_cls, {**settings, AMQP_SSL_CONFIG_KEY: config.broker_tls(settings)})
         self._worker_pool = WorkerPool(size=self.max_workers)
         self.stopping = False
         self._pulse = monotonic()

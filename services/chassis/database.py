@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from services.chassis import wire
+from services.chassis import tls, wire
 from services.chassis.config import read, whole
 
 MESSAGES: Final = MetaData()
@@ -29,6 +29,9 @@ PING_SECONDS: Final = 1.0
 
 PASSING: Final = (OperationalError, InterfaceError, PoolTimeoutError)
 """Errors that another try may not meet: connection lost, deadlock, lock or statement time-out, pool exhausted."""
+
+_OF_TLS: Final = ("SSL", "server certificate", "root certificate")
+"""By these words libpq's errors about TLS can be told; it has no code for them."""
 
 _SERVER_SETTINGS: Final = {
     "statement_timeout": "4000",
@@ -48,6 +51,13 @@ def is_passing(error: BaseException) -> bool:
         return isinstance(error, PASSING)
     failed_over = getattr(error.orig, "pgcode", None) == READ_ONLY
     return isinstance(error, PASSING) or error.connection_invalidated or failed_over
+
+
+def distrust(error: BaseException) -> str:
+    """In words why the server's certificate was refused; empty when the error is about something else."""
+    lines = str(getattr(error, "orig", "")).splitlines()  # one for each address of the server
+    reasons = [line.rpartition(" failed: ")[2] for line in lines]
+    return next((reason for reason in reasons if any(words in reason for words in _OF_TLS)), "")
 
 
 def engine_options(pool_size: int, application_name: str = "oms") -> dict[str, Any]:
@@ -125,6 +135,6 @@ class Database(nameko_sqlalchemy.Database):
         try:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-        except PASSING:
-            return "the database does not answer"
+        except PASSING as error:
+            return tls.because("the database does not answer", distrust(error))
         return None

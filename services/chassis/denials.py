@@ -15,6 +15,7 @@ from services.chassis.cache import Link
 from services.chassis.config import read, text
 from services.chassis.errors import Unauthenticated, Unavailable
 from services.chassis.provider import Provider
+from services.chassis.tls import because
 
 REMEMBERED_SECONDS: Final = 0.5
 """How long a token may still pass in this process after it was denied elsewhere."""
@@ -42,7 +43,7 @@ class Denials(Provider["DenialList"]):
             with self.link.open() as redis:
                 redis.ping()
         except Unavailable:
-            return "Redis does not answer"
+            return because("Redis does not answer", self.link.distrust)
         return None
 
     def get_dependency(self, worker_ctx: Any) -> "DenialList":

@@ -23,7 +23,7 @@ from werkzeug.wrappers import Response
 from services.chassis import http_body, metrics
 from services.chassis.auth import AUTH_TOKEN
 from services.chassis.logs import bound, get_logger
-from services.chassis.problems import CONTENT_TYPE, SECURITY_HEADERS, Refusal, document, refusal_of
+from services.chassis.problems import CONTENT_TYPE, Refusal, document, refusal_of
 from services.chassis.tracing import CORRELATION, TRACEPARENT, sane_correlation_id, sane_traceparent
 
 log = get_logger(__name__)
@@ -186,7 +186,7 @@ class App(WsgiApp):
             del headers["Content-Type"]
         headers["X-Request-Id"] = request.request_id
         headers.update(request.answer_headers)
-        for name, value in SECURITY_HEADERS:
+        for name, value in request.environ["oms.connection"].security_headers:
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-store")
         if self.origins:

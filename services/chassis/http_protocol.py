@@ -6,7 +6,7 @@ a client a limited time for its headers, so that slow ones only cost a file desc
 """
 
 import re
-import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
@@ -15,7 +15,7 @@ from uuid import uuid4
 from eventlet import wsgi
 from eventlet.timeout import Timeout
 
-from services.chassis import metrics
+from services.chassis import metrics, tls
 from services.chassis.logs import get_logger
 from services.chassis.problems import CONTENT_TYPE, SECURITY_HEADERS, Refusal, document, status_line
 
@@ -97,19 +97,36 @@ class Protocol(wsgi.HttpProtocol):
         """The WSGI environment; ``oms.connection`` lets the application close the connection after its answer."""
         environ: dict[str, Any] = super().get_environ()
         environ["oms.connection"] = self
+        if self.is_secure:
+            environ["wsgi.url_scheme"] = "https"
         return environ
 
     def finish(self) -> None:
         """Close, but let the client read our answer first when it is still sending."""
         with suppress(OSError):
             self.wfile.flush()
-        if self.unread:
-            with suppress(OSError, Timeout):
+        with suppress(OSError, Timeout):
+            if self.unread:
                 self._linger()
+            elif self.is_secure:
+                tls.end_sending(self.connection)
         self.rfile.close()
         with suppress(OSError):
             self.wfile.close()
         self.connection.close()
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the client speaks TLS with us."""
+        return tls.is_secure(self.connection)
+
+    @property
+    def security_headers(self) -> Iterator[tuple[str, str]]:
+        """What stands on every answer of this connection; over HTTPS that a browser shall use nothing else (HSTS)."""
+        yield from SECURITY_HEADERS
+        seconds = self.server.owner.limits.hsts_seconds
+        if seconds and self.is_secure:
+            yield "Strict-Transport-Security", f"max-age={seconds}"
 
     def close_after_answer(self, *, unread: bool = False) -> None:
         """Let this answer be the last on the connection."""
@@ -196,7 +213,7 @@ class Protocol(wsgi.HttpProtocol):
         request_id = str(uuid4())
         body = document(refusal, instance=self.path.split("?", 1)[0], request_id=request_id)
         headers = [
-            *SECURITY_HEADERS,
+            *self.security_headers,
             *refusal.headers.items(),
             ("Content-Type", CONTENT_TYPE),
             ("Content-Length", str(len(body))),
@@ -212,7 +229,7 @@ class Protocol(wsgi.HttpProtocol):
 
     def _linger(self) -> None:
         """Read on for a moment: closing on unread bytes would reset the connection and lose our answer."""
-        self.connection.shutdown(socket.SHUT_WR)
+        tls.end_sending(self.connection)
         read = 0
         with Timeout(LINGER_SECONDS):
             while read < LINGER_BYTES and (some := self.connection.recv(65536)):

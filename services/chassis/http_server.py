@@ -23,6 +23,7 @@ from nameko.web.server import WebServer
 from werkzeug.routing import Map
 
 from services.chassis import config as settings
+from services.chassis import tls
 from services.chassis.http_app import App, url_map
 from services.chassis.http_protocol import READING, SINCE, STATE, Protocol
 from services.chassis.logs import get_logger
@@ -45,6 +46,9 @@ _NO_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 Connection = list[Any]
 """``[address, socket, state, since]``"""
 
+Certificate = tls.Certificate | None
+"""What a listener shows; None where it speaks no TLS."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -58,6 +62,7 @@ class Limits:
     socket_seconds: float = 15
     drain_seconds: float = 10
     body_bytes: int = 65536
+    hsts_seconds: int = 31536000
     origins: tuple[str, ...] = ()
 
     @classmethod
@@ -76,6 +81,7 @@ class Limits:
             socket_seconds=value("HTTP_SOCKET_SECONDS", settings.positive, cls.socket_seconds),
             drain_seconds=value("HTTP_DRAIN_SECONDS", settings.positive, cls.drain_seconds),
             body_bytes=value("MAX_BODY_BYTES", settings.whole, cls.body_bytes),
+            hsts_seconds=value("HSTS_SECONDS", settings.count, cls.hsts_seconds),
             origins=tuple(value("CORS_ORIGINS", list, cls.origins)),
         )
 
@@ -97,15 +103,22 @@ class HttpServer(WebServer):
         self._turning_away = 0
         self.when_draining: list[Callable[[], None]] = []
         """What ends answers that would go on and on."""
+        self._certificate: Certificate = None
 
-    def addresses(self) -> Iterable[tuple[str, int]]:
-        """Where to listen: one address now, one more where there is TLS."""
-        service = self.container.service_name
-        ports = self.container.config.get("HTTP_PORTS") or {}
+    def setup(self) -> None:
+        """Read the certificate; one that cannot be used refuses to start."""
+        self._certificate = tls.Certificate.of(self.container.config)
+
+    def addresses(self) -> Iterable[tuple[str, int, Certificate]]:
+        """Where to listen, and with which certificate: HTTP, then HTTPS where it has a port and a certificate."""
+        service, config = self.container.service_name, self.container.config
+        ports, secure_ports = (config.get(key) or {} for key in ("HTTP_PORTS", "HTTPS_PORTS"))
         if service not in ports:
             raise ConfigurationError(f"HTTP_PORTS has no port for the service {service}")
-        host = settings.read(self.container.config, "HTTP_HOST", settings.text)
-        return [(host, settings.read(ports, service, settings.port))]
+        host = settings.read(config, "HTTP_HOST", settings.text)
+        yield host, settings.read(ports, service, settings.port), None
+        if self._certificate and secure_ports.get(service):
+            yield host, settings.read(secure_ports, service, settings.port), self._certificate
 
     def is_overloaded(self) -> bool:
         """Whether so many requests wait for a worker that one more had better come back later."""
@@ -117,12 +130,13 @@ class HttpServer(WebServer):
             return
         self._starting = True
         self.limits = Limits.of(self.container.config)
-        for address in self.addresses():
-            listener = self._listen(address)
+        for host, port, certificate in self.addresses():
+            listener = self._listen((host, port), certificate)
             if self._serv is None:
                 self.port = int(listener.getsockname()[1])
                 self._serv = self.get_wsgi_server(listener, self.get_wsgi_app())
-            accepting = self.container.spawn_managed_thread(partial(self._accept, listener), identifier="http accept")
+            accept = partial(self._accept, listener, certificate)
+            accepting = self.container.spawn_managed_thread(accept, identifier="http accept")
             self._listeners.append((listener, accepting))
 
     def get_wsgi_app(self) -> App:
@@ -174,7 +188,7 @@ class HttpServer(WebServer):
         self._close_listeners()
         self._close_connections()
 
-    def _listen(self, address: tuple[str, int]) -> Any:
+    def _listen(self, address: tuple[str, int], certificate: Certificate) -> Any:
         # eventlet's default shares the port in silence, and two services then answer each other's clients
         share = self.container.config.get("HTTP_SHARE_PORT") is True
         try:
@@ -182,10 +196,11 @@ class HttpServer(WebServer):
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
         listener.settimeout(None)
-        log.info("http_listening", host=address[0], port=listener.getsockname()[1])
+        scheme, port = "https" if certificate else "http", listener.getsockname()[1]
+        log.info("http_listening", host=address[0], port=port, scheme=scheme)
         return listener
 
-    def _accept(self, listener: Any) -> None:
+    def _accept(self, listener: Any, certificate: Certificate) -> None:
         while not self.is_draining:
             try:
                 connection, address = listener.accept()
@@ -198,32 +213,35 @@ class HttpServer(WebServer):
                 eventlet.sleep(0.05)
                 continue
             if len(self._connections) >= self.limits.connections and not self._make_room(STALE_SECONDS):
-                eventlet.spawn_n(self._turn_away, connection)
+                eventlet.spawn_n(self._turn_away, connection, certificate)
             else:
-                self._spawn(connection, address)
+                self._spawn(connection, address, certificate)
 
-    def _spawn(self, connection: Any, address: Any) -> None:
+    def _spawn(self, connection: Any, address: Any, certificate: Certificate) -> None:
         record: Connection = [address, connection, wsgi.STATE_IDLE, monotonic()]
-        thread = eventlet.spawn(self._serve, record)
+        thread = eventlet.spawn(self._serve, record, certificate)
         self._connections[thread] = record
         thread.link(self._forget)
 
     def _forget(self, thread: Any) -> None:
         self._connections.pop(thread, None)
 
-    def _serve(self, record: Connection) -> None:
-        connection = record[1]
+    def _serve(self, record: Connection, certificate: Certificate) -> None:
         try:
-            connection.settimeout(self.limits.socket_seconds)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            record[1].settimeout(self.limits.socket_seconds)
+            record[1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if certificate is not None:
+                record[1] = certificate.wrap(record[1])
+                if not tls.shake_hands(record[1], self.limits.header_seconds):
+                    return
             self._serv.process_request(record)
         except OSError as error:
             log.debug("http_connection_lost", error=str(error))
         except Exception:
             log.exception("http_connection_failed")  # one connection's bug must not end the service
         finally:
-            greenio.shutdown_safe(connection)
-            connection.close()
+            greenio.shutdown_safe(record[1])
+            record[1].close()
 
     def _make_room(self, silent_for: float) -> bool:
         """Close the connection that has been without a whole request for longest; False if none has for long enough."""
@@ -239,12 +257,14 @@ class HttpServer(WebServer):
         thread.kill()
         return True
 
-    def _turn_away(self, connection: Any) -> None:
+    def _turn_away(self, connection: Any, certificate: Certificate) -> None:
         refusal = Refusal(503, "too_many_connections", "Too many connections.", {"Retry-After": "1"})
         try:
             if self._turning_away < MOST_FAREWELLS:
                 self._turning_away += 1
                 try:
+                    if certificate is not None:
+                        connection = certificate.wrap(connection)
                     _say_goodbye(connection, refusal)
                 finally:
                     self._turning_away -= 1
@@ -283,7 +303,9 @@ def _say_goodbye(connection: Any, refusal: Refusal) -> None:
         "Retry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     with Timeout(1):
+        if tls.is_secure(connection):
+            connection.do_handshake()
         connection.sendall(head.encode() + body)
-        connection.shutdown(socket.SHUT_WR)
+        tls.end_sending(connection)
         while connection.recv(65536):
             pass

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from services.chassis import inbox, outbox
-from services.chassis.database import PASSING, Database, is_passing
+from services.chassis.database import PASSING, Database, distrust, is_passing
 from services.chassis.errors import Unavailable
 from services.chassis.logs import get_logger
 from services.chassis.metrics import INBOX_DUPLICATES, WORK_FAILURES
@@ -141,7 +141,7 @@ class Begin:
             raise _away("deadline") from None
         except (*PASSING, DBAPIError) as error:
             if is_passing(error):
-                log.warning("database_unavailable", error=type(error.__cause__ or error).__name__)
+                log.warning("database_unavailable", error=distrust(error) or type(error.__cause__ or error).__name__)
                 raise _away(type(error).__name__) from error
             raise
         finally:

@@ -20,7 +20,7 @@ from events import (
 )
 from services.chassis.auth import Caller
 from services.chassis.cache import Cache
-from services.chassis.config import Setting, most, positive
+from services.chassis.config import Setting, count, positive
 from services.chassis.dead_letters import with_dead_letters
 from services.chassis.errors import ServiceError
 from services.chassis.journey import list_steps
@@ -82,7 +82,7 @@ class OrdersService:
     deadline_seconds = Setting("ORDER_DEADLINE_SECONDS", positive)
     settlement_seconds = Setting("SETTLEMENT_FIRST_SECONDS", positive)
     cache_seconds = Setting("ORDER_CACHE_SECONDS", positive)
-    most_open = Setting("OPEN_ORDERS_PER_USER", most)
+    most_open = Setting("OPEN_ORDERS_PER_USER", count)
 
     @rpc(expected_exceptions=ServiceError)
     def place_order(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:

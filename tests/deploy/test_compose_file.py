@@ -63,12 +63,24 @@ class TestContainers:
             assert container["image"] == CONTAINERS["secrets"]["image"]
             assert "user" not in container  # the image's own, which is not root
 
+    def test_show_a_certificate_where_they_are_published(self) -> None:
+        """HTTPS at the port of config.yaml, with files of the host; the folder is there, or nothing would start."""
+        gateway = CONTAINERS["gateway"]
+        (folder,) = [mount for mount in gateway["volumes"] if mount["type"] == "bind"]
+
+        assert gateway["environment"]["HTTPS_PORT"] == str(configuration()["HTTPS_PORTS"]["gateway"])
+        assert folder["read_only"] is True
+        assert (CHECKOUT / folder["source"].partition(":-")[2].rstrip("}")).is_dir()
+
     @pytest.mark.parametrize("name", CONTAINERS)
     def test_can_be_scaled_unless_they_are_servers(self, name: str) -> None:
         """No fixed name; no port of the host but the gateway's, at the loopback address."""
         assert "container_name" not in CONTAINERS[name]
         if name == "gateway":
-            assert CONTAINERS[name]["ports"] == ["${OMS_ADDRESS:-127.0.0.1}:${OMS_PORT:-5011}:5011"]
+            assert CONTAINERS[name]["ports"] == [
+                "${OMS_ADDRESS:-127.0.0.1}:${OMS_PORT:-5011}:5011",
+                "${OMS_ADDRESS:-127.0.0.1}:${OMS_HTTPS_PORT:-5010}:5010",
+            ]
         else:
             assert "ports" not in CONTAINERS[name]
 
@@ -123,6 +135,7 @@ class TestNetworks:
         """Networks and volumes that are declared are those that are named."""
         networks = {name for each in CONTAINERS.values() for name in each.get("networks", [])}
         mounts = [mount for each in CONTAINERS.values() for mount in each.get("volumes", [])]
+        mounts = [mount for mount in mounts if not isinstance(mount, dict) or mount["type"] == "volume"]
         volumes = {mount["source"] if isinstance(mount, dict) else mount.partition(":")[0] for mount in mounts}
 
         assert networks == FILE["networks"].keys()
@@ -156,7 +169,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     """An empty volume of secrets, and the addresses of docker-compose.yml."""
     for name, value in FILE["x-addresses"].items():
         monkeypatch.setenv(name, value)
-    for name in ("JWT_SECRET", "ADMIN_PASSWORD"):
+    for name in ("JWT_SECRET", "ADMIN_PASSWORD", "AMQP_SSL"):
         monkeypatch.delenv(name, raising=False)
     return State(tmp_path / "run")
 
@@ -178,6 +191,16 @@ class TestSecrets:
 
         assert made == {folder_of(name) for name in SERVICES.keys() | SERVERS | BY_HAND}
         assert all(folder_of(name) is None for name in JOBS)
+
+    def test_tell_all_how_to_trust_a_broker_with_tls(self, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the environment of the job says it; else nothing."""
+        make_secrets(state)
+        assert not any("AMQP_SSL" in told(state, name) for name in (*SERVICES, "operator"))
+
+        monkeypatch.setenv("AMQP_SSL", "{ca_certs: /run/tls/ca.pem}")
+        make_secrets(state)
+
+        assert {told(state, name)["AMQP_SSL"] for name in (*SERVICES, "operator")} == {"{ca_certs: /run/tls/ca.pem}"}
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_tell_a_service_its_own_accounts(self, name: str, state: State) -> None:

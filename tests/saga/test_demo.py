@@ -2,15 +2,18 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from cli.state import CHECKOUT
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 from tests.support.until import eventually
 
 
-def begin_demo(cluster: Cluster) -> "subprocess.Popen[str]":
+def begin_demo(cluster: Cluster, *, securely: bool = False) -> "subprocess.Popen[str]":
     """``./oms demo`` against this cluster."""
+    where = ["--url", cluster.https_url, "--ca", str(cluster.papers.authority)] if securely else ["--url", cluster.url]
     return subprocess.Popen(
-        [sys.executable, "-m", "cli", "demo", "--url", cluster.url],
+        [sys.executable, "-m", "cli", "demo", *where],
         cwd=CHECKOUT,
         env={**os.environ, "ADMIN_EMAIL": ADMIN_EMAIL, "ADMIN_PASSWORD": ADMIN_PASSWORD},
         stdout=subprocess.PIPE,
@@ -22,9 +25,10 @@ def begin_demo(cluster: Cluster) -> "subprocess.Popen[str]":
 class TestDemo:
     """The demo, played for somebody."""
 
-    def test_ends_as_it_should(self, cluster: Cluster) -> None:
+    @pytest.mark.parametrize("securely", [False, True], ids=["HTTP", "HTTPS"])
+    def test_ends_as_it_should(self, cluster: Cluster, securely: bool) -> None:  # noqa: FBT001
         """Exit code 0, every story in plain text, mails included."""
-        demo = begin_demo(cluster)
+        demo = begin_demo(cluster, securely=securely)
 
         output, _ = demo.communicate(timeout=120)
 

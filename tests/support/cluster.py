@@ -31,6 +31,7 @@ from cli.topology import apply
 from services.chassis.topology import Subscription, derive, read_wiring
 from services.inventory.seed import seed as seed_catalogue
 from services.users.seed import seed as seed_admin
+from tests.support.certificates import issue
 
 READY_SECONDS: Final = 120
 ADMIN_EMAIL: Final = "admin@example.com"
@@ -91,6 +92,8 @@ class Cluster:
         self.mailbox = place.folder / "mailbox"
         self.children: dict[str, Child] = {}
         self.ports: dict[str, int] = {}
+        self.papers = issue(place.folder / "tls")
+        self.https_port = any_free(set())
         self.changes: dict[str, Mapping[str, str]] = {}
         """What an instance is told besides, and told again when it is healed."""
         self.runners: dict[str, Sequence[str]] = {}
@@ -111,6 +114,11 @@ class Cluster:
     def url(self) -> str:
         """Where the gateway is."""
         return self.url_of("gateway")
+
+    @property
+    def https_url(self) -> str:
+        """Where the first gateway is over HTTPS, for whoever trusts ``papers.authority``."""
+        return f"https://localhost:{self.https_port}"
 
     def url_of(self, instance: str) -> str:
         """Where the instance answers."""
@@ -167,6 +175,9 @@ class Cluster:
         }
         if service in self.place.database_urls:
             variables["DATABASE_URL"] = self.place.database_urls[service]
+        if instance == "gateway":
+            variables["HTTPS_PORT"] = str(self.https_port)
+            variables |= {"TLS_CERTIFICATE": str(self.papers.certificate), "TLS_KEY": str(self.papers.key)}
         return {**variables, **self.settings, **self.changes.get(instance, {})}
 
     def log(self, instance: str) -> Path:

@@ -28,7 +28,7 @@ CALL: Final = re.compile(r'^ *(\w+) -->\|"(.+)"\| (\w+)$', re.MULTILINE)
 TELL: Final = re.compile(r'^ *(\w+) -\. "(.+)" \.-> (\w+)$', re.MULTILINE)
 KEEP: Final = re.compile(r'^ *(\w+) --- (\w+)\[\("(.+)"\)\]$', re.MULTILINE)
 BOX: Final = re.compile(r'^ *(\w+)\["(\w+)<br/>port (\d+)"\]$', re.MULTILINE)
-ROW: Final = re.compile(r"^\| `(\w+)` \| .*? \| (?:`(\w+)`|-) \| (\d+) \| (.*?) \|$", re.MULTILINE)
+ROW: Final = re.compile(r"^\| `(\w+)` \| .*? \| (?:`(\w+)`|-) \| (\d+, \d+) \| (.*?) \|$", re.MULTILINE)
 KINDS: Final = {HttpEntrypoint: "HTTP", Rpc: "RPC", EventHandler: "events", Timer: "timer", Worker: "worker"}
 
 
@@ -113,11 +113,12 @@ class TestTables:
 
     @pytest.mark.parametrize("service", service_classes(), ids=SERVICES)
     def test_of_services_says_where_each_is_and_what_wakes_it(self, service: type) -> None:
-        """Database, port and kinds of entrypoints."""
-        rows = {name: (database, port, kinds) for name, database, port, kinds in ROW.findall(PAGE)}
+        """Database, ports and kinds of entrypoints."""
+        rows = {name: (database, ports, kinds) for name, database, ports, kinds in ROW.findall(PAGE)}
         name = str(getattr(service, "name"))  # noqa: B009 - mypy does not know that Nameko insists on one
-        database, port, kinds = rows[name]
+        database, ports, kinds = rows[name]
 
-        assert (database, int(port)) == (DATABASES.get(name, ""), SERVICES[name].http_port)
+        assert database == DATABASES.get(name, "")
+        assert ports == f"{SERVICES[name].http_port}, {SERVICES[name].https_port}"
         woken_by = {KINDS[kind] for _, each in entrypoints_of(service) for kind in KINDS if isinstance(each, kind)}
         assert {word for word in KINDS.values() if word in kinds} == woken_by

@@ -5,8 +5,9 @@ import pytest
 from nameko.exceptions import ConfigurationError
 
 from cli.configuration import configuration
+from cli.services import SERVICES
 from services.chassis import config
-from services.chassis.config import DEVELOPMENT_SECRET, KINDS, check, most, read
+from services.chassis.config import DEVELOPMENT_SECRET, KINDS, check, count, read
 
 SECRET = "a-secret-that-is-long-enough-0123456789"
 
@@ -29,13 +30,13 @@ class TestMost:
     @pytest.mark.parametrize(("value", "meant"), [(0, 0), (1, 1), (200, 200)])
     def test_is_a_whole_number(self, value: int, meant: int) -> None:
         """0 is no limit."""
-        assert read({"KEY": value}, "KEY", most) == meant
+        assert read({"KEY": value}, "KEY", count) == meant
 
     @pytest.mark.parametrize("value", [-1, 1.5, True, False, "many", None, []])
     def test_is_refused_when_it_is_none(self, value: object) -> None:
         """With its key."""
         with pytest.raises(ConfigurationError, match="KEY"):
-            read({"KEY": value}, "KEY", most)
+            read({"KEY": value}, "KEY", count)
 
 
 class TestCheck:
@@ -45,6 +46,13 @@ class TestCheck:
         """For every service of config.yaml."""
         for service in configuration()["HTTP_PORTS"]:
             check(settings(), service)
+
+    def test_every_service_has_the_ports_that_the_commands_know(self) -> None:
+        """For HTTP and HTTPS."""
+        ports = {service.name: (service.http_port, service.https_port) for service in SERVICES.values()}
+        found = configuration()
+
+        assert {name: (port, found["HTTPS_PORTS"][name]) for name, port in found["HTTP_PORTS"].items()} == ports
 
     @pytest.mark.parametrize("key", KINDS)
     @pytest.mark.parametrize("value", [None, "", [], {}, object()])
@@ -100,6 +108,41 @@ class TestCheck:
         """0 means any."""
         check(settings(HTTP_PORTS={"orders": 0}), "orders")
 
+    @pytest.mark.parametrize("value", [-1, 65536, "http", True])
+    def test_so_is_one_for_https(self, value: object) -> None:
+        """It is named, too."""
+        assert complaint(HTTPS_PORTS={"orders": value}).startswith("orders")
+
+    @pytest.mark.parametrize("ports", [None, {}, {"orders": 0}, {"orders": None}, {"gateway": "x"}])
+    def test_https_needs_no_port(self, ports: object) -> None:
+        """Then there is none."""
+        check(settings(HTTPS_PORTS=ports), "orders")
+
+
+class TestBrokerTls:
+    """What py-amqp is told."""
+
+    def test_is_nothing_without_tls(self) -> None:
+        """As most run at home."""
+        assert config.broker_tls({"AMQP_URI": "amqp://a:b@rabbit/oms", "AMQP_SSL": None}) is None
+
+    def test_checks_the_name_in_the_url(self) -> None:
+        """Also when nothing else is said: authorities are those of the system then."""
+        assert config.broker_tls({"AMQP_URI": "amqps://a:b@rabbit.example:5671/oms"}) == {
+            "server_hostname": "rabbit.example"
+        }
+
+    def test_takes_what_is_given(self) -> None:
+        """A name of its own, too."""
+        given = {"ca_certs": __file__, "server_hostname": "other.example"}
+
+        assert config.broker_tls({"AMQP_URI": "amqps://a:b@rabbit.example/oms", "AMQP_SSL": given}) == given
+
+    @pytest.mark.parametrize("given", ["/path/ca.pem", ["/path/ca.pem"], True, {"ca_certs": "/nowhere/ca.pem"}])
+    def test_must_make_sense(self, given: object) -> None:
+        """A mapping with files that can be read."""
+        assert complaint(AMQP_SSL=given).startswith("AMQP_SSL")
+
 
 class TestProduction:
     """What is convenient in development does not start in production."""
@@ -139,6 +182,8 @@ class TestRead:
             (config.flag, False, False),
             (config.milliseconds, [1, 1, 5], (1, 1, 5)),
             (config.port, "80", 80),
+            (config.count, 0, 0),
+            (config.count, "7", 7),
             (config.url("redis"), "redis://:pw@[::1]:6379/0", "redis://:pw@[::1]:6379/0"),
             (int, "3", 3),
         ],

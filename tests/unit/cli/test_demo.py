@@ -70,7 +70,8 @@ class TestDoor:
     """One person at the gateway."""
 
     @pytest.mark.parametrize(
-        ("url", "minds_proxies"), [("http://127.0.0.1:5011", False), ("https://shop.example.com", True)]
+        ("url", "minds_proxies"),
+        [("http://127.0.0.1:5011", False), ("https://localhost:5010", False), ("https://shop.example.com", True)],
     )
     def test_minds_a_proxy_only_on_the_way_to_the_world(self, url: str, minds_proxies: bool) -> None:  # noqa: FBT001
         """None leads to this machine."""
