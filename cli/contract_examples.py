@@ -83,3 +83,12 @@ STEP: Final = {
     "note": "",
 }
 PAID: Final = {**PLACED, "status": "Confirmed", "paymentStatus": "Completed"}
+PLACING: Final = {
+    "number": 1,
+    "at": AT,
+    "event": "place",
+    "fromStatus": None,
+    "toStatus": "Pending",
+    "actor": "customer",
+    "note": "",
+}

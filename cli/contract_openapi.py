@@ -15,9 +15,10 @@ from cli.contract_operations import OPERATIONS, Operation, codes_of
 from cli.contract_schemas import Json, Plugin, as_answer, name_of, parameters_of, prose
 from gateway import GatewayService
 from services.chassis.auth import ROLES
+from services.chassis.event_streams import CONTENT_TYPE as STREAM
 from services.chassis.http import HttpEntrypoint
 from services.chassis.problems import CONTENT_TYPE, Refusal, document
-from services.chassis.schema import camel_case
+from services.chassis.schema import Schema, camel_case
 from services.chassis.topology import entrypoints_of
 
 VERSION: Final = "0.1.0"
@@ -60,6 +61,14 @@ HEADERS: Final[Mapping[str, Json]] = {
         "description": "`true` when this is the first answer to the same `Idempotency-Key` again.",
         "schema": {"type": "string", "enum": ["true"]},
     },
+    "RateLimit-Policy": {
+        "description": 'How often one may ask, such as `"login";q=300;w=60`: 300 times in 60 seconds.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": 'How often one still may, such as `"login";r=299;t=58`: 299 times in the next 58 seconds.',
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "After how many seconds to try again.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
@@ -81,6 +90,11 @@ PARAMETERS: Final[Mapping[str, Json]] = {
         "schema": {"type": "string"},
         "example": "*",
     },
+    "Last-Event-ID": {
+        "description": "The `id` of the last event that was received: the stream goes on after it.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,9}$"},
+        "example": "0",
+    },
     "If-None-Match": {
         "description": "The `ETag` of what is known already: 304 while it is still so.",
         "schema": {"type": "string"},
@@ -90,6 +104,7 @@ PARAMETERS: Final[Mapping[str, Json]] = {
 REFUSED_WITH: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
     409: ("Retry-After",),
+    429: ("Retry-After", "RateLimit-Policy", "RateLimit"),
     503: ("Retry-After",),
     504: ("Retry-After",),
 }
@@ -210,7 +225,7 @@ def headers_taken(contract: Operation, route: Route) -> Sequence[str]:
     """The request headers that mean something to the operation."""
     known = ["If-None-Match"] if "ETag" in contract.headers and route.method == "GET" else []
     matched = ["If-Match"] if contract.conditional else []
-    return [*(["Idempotency-Key"] if contract.keyed else []), *matched, *known]
+    return [*(["Idempotency-Key"] if contract.keyed else []), *matched, *known, *contract.reads]
 
 
 def named(examples: Mapping[str, Any]) -> Json:
@@ -220,18 +235,39 @@ def named(examples: Mapping[str, Any]) -> Json:
 
 def responses(spec: APISpec, contract: Operation, route: Route) -> Json:
     """Every answer: the good one, 304 where there is one, and each status it may be refused with."""
-    good: Json = {"description": route.about.partition("\n\n")[0], "headers": header_refs(contract.headers)}
+    limits = ("RateLimit-Policy", "RateLimit") if contract.limited else ()
+    about = route.about.partition("\n\n")[0]
+    good: Json = {"description": about, "headers": header_refs([*contract.headers, *limits])}
+    if contract.stream:
+        good["content"] = {STREAM: {"schema": streamed(spec, contract.stream), "example": contract.answer}}
     if contract.gives:
         good["content"] = {"application/json": {"schema": contract.gives, "example": contract.answer}}
     if leads := links(route):
         good["links"] = leads
     found = {str(contract.status): good}
+    for status, meaning in contract.also.items():
+        found[str(status)] = {"description": meaning, "headers": header_refs()}
     if "If-None-Match" in headers_taken(contract, route):
         found["304"] = {"description": "It is still as the client knows it.", "headers": header_refs(["ETag"])}
     by_status: dict[int, list[str]] = {}
     for code in codes_of(contract, signed_in=route.signed_in, has_path=bool(route.ids)):
         by_status.setdefault(refusals()[code].status, []).append(code)
     return found | {str(status): refused(spec, status, codes) for status, codes in sorted(by_status.items())}
+
+
+def streamed(spec: APISpec, schema: Schema) -> Json:
+    """Each event of a stream; its data are the JSON of the schema."""
+    spec.components.schema(name_of(schema), schema=schema)
+    carried = {"$ref": f"#/components/schemas/{name_of(schema)}"}
+    return {
+        "type": "object",
+        "description": "One event; a stream has many.",
+        "required": ["id", "data"],
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9]+$"},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": carried},
+        },
+    }
 
 
 def links(route: Route) -> Json:
@@ -280,7 +316,7 @@ def problem(code: str) -> Json:
     return made
 
 
-def header_refs(names: Sequence[str]) -> Json:
+def header_refs(names: Sequence[str] = ()) -> Json:
     """The answer's headers; the request's id is among every one's."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ["X-Request-Id", *names]}
 

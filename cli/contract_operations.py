@@ -4,6 +4,7 @@ Routes, methods, ids in paths and who must sign in are read from ``gateway.py``;
 from where they are raised. A new route fails the generation until it has a line here.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +19,7 @@ from cli.contract_examples import (
     PAID,
     PASSWORD,
     PLACED,
+    PLACING,
     PRODUCT,
     SESSION,
     STEP,
@@ -47,6 +49,7 @@ ROLE: Final = ("role_required",)
 PATH: Final = ("not_found",)
 QUERY: Final = ("malformed_query", "validation_failed")
 BODY: Final = ("malformed_json", "unsupported_media_type", "validation_failed")
+LIMIT: Final = ("rate_limited",)
 MATCH: Final = ("precondition_failed",)
 KEY: Final = ("bad_idempotency_key", "idempotency_key_in_use", "idempotency_key_reused")
 
@@ -74,6 +77,14 @@ class Operation:
     role: str = ""
     headers: tuple[str, ...] = ()
     keyed: bool = False
+    limited: bool = False
+    """Whether it may be asked only so often."""
+    reads: tuple[str, ...] = ()
+    """Request headers that mean something to it besides."""
+    also: Mapping[int, str] = field(default_factory=dict)
+    """Further good statuses without a body, and what each says."""
+    stream: Schema | None = None
+    """What each server-sent event of its answer carries."""
     conditional: bool = False
     """Whether it writes only over what the client knows, if the client says so."""
     refuses: tuple[str, ...] = ()
@@ -95,6 +106,7 @@ def codes_of(operation: Operation, *, signed_in: bool, has_path: bool) -> Sequen
         *(BODY if operation.takes else ()),
         *(KEY if operation.keyed else ()),
         *(MATCH if operation.conditional else ()),
+        *(LIMIT if operation.limited else ()),
         *operation.refuses,
     ]
 
@@ -105,6 +117,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         takes=users.REGISTRATION,
         gives=users.SESSION_VIEW,
         status=201,
+        limited=True,
         refuses=("email_taken", "busy"),
         examples={
             "With a name": {"email": "ada@example.com", "password": PASSWORD, "firstName": "Ada"},
@@ -116,6 +129,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         tag="accounts",
         takes=users.CREDENTIALS,
         gives=users.SESSION_VIEW,
+        limited=True,
         refuses=("invalid_credentials", "busy"),
         examples={"E-mail and password": {"email": "ada@example.com", "password": PASSWORD}},
         answer={**SESSION, "message": "Logged in."},
@@ -124,6 +138,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         tag="accounts",
         takes=users.REFRESH,
         gives=users.SESSION_VIEW,
+        limited=True,
         refuses=("refresh_token_invalid",),
         examples={"The last refresh token": {"refreshToken": SESSION["refreshToken"]}},
         answer={**SESSION, "message": "Refreshed."},
@@ -146,7 +161,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         status=201,
         headers=("Location", "ETag", "Idempotent-Replayed"),
         keyed=True,
-        refuses=("price_changed", "product_unavailable", "mixed_currencies", "total_too_large"),
+        limited=True,
+        refuses=("too_many_open_orders", "price_changed", "product_unavailable", "mixed_currencies", "total_too_large"),
         examples={
             "Two of one product": {"items": [{"productId": PRODUCT, "quantity": 2}]},
             "Only at the price I saw": {"items": [{"productId": PRODUCT, "quantity": 1, "price": 34.9}]},
@@ -212,6 +228,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "steps": [STEP],
             "missing": [],
         },
+    ),
+    "stream_events": Operation(
+        tag="orders",
+        gives=None,
+        reads=("Last-Event-ID",),
+        also={204: "There was nothing after `Last-Event-ID`, and nothing will come any more."},
+        stream=orders.ENTRY,
+        answer={"id": "1", "data": json.dumps(PLACING)},
+        refuses=("order_not_found", "bad_last_event_id", "too_many_streams"),
     ),
     "list_products": Operation(
         tag="catalogue",

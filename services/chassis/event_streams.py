@@ -163,7 +163,7 @@ class Streams:
         if self.is_closing:
             raise Refusal(503, "stopping", "This instance is stopping.", {"Retry-After": "1"})
         if len(self.open) >= self.bounds.most:
-            raise Refusal(503, "too_many_streams", "Too many streams are open.", {"Retry-After": "5"})
+            raise Refusal(503, "overloaded", "Too many streams are open.", {"Retry-After": "5"})
         if sum(stream.caller.user_id == caller.user_id for stream in self.open) >= self.bounds.most_each:
             raise Refusal(429, "too_many_streams", "Too many of your streams are open.", {"Retry-After": "5"})
 

@@ -152,8 +152,8 @@ class _EntrySchema(Schema):
     number = fields.Integer()
     at = Instant()
     event = fields.String()
-    from_status = fields.String()
-    to_status = fields.String()
+    from_status = fields.String(allow_none=True, validate=validate.OneOf(list(OrderStatus)))
+    to_status = fields.String(validate=validate.OneOf(list(OrderStatus)))
     actor = fields.String()
     note = fields.String()
 

@@ -54,8 +54,10 @@ class Stage:
         order_id = owner.place(self.lamp())
         if status != "Pending":
             owner.wait_for(order_id, "Confirmed")
-        if status == "Shipped":
+        if status in {"Shipped", "Delivered"}:
             self.admin.ship(order_id)
+        if status == "Delivered":
+            self.admin.deliver(order_id)
         return order_id
 
     def set_for(self, operation: Operation, example: str | None = None) -> "Setting":
@@ -151,6 +153,7 @@ SETTINGS: Final[Mapping[str, Callable[[Stage, Any], Setting]]] = {
     "shipOrder": with_order("Confirmed", by_owner=False),
     "deliverOrder": with_order("Shipped", by_owner=False),
     "getJourney": with_order("Pending", by_owner=True),
+    "streamEvents": with_order("Delivered", by_owner=True),
     "listProducts": about_a_product,
     "getProduct": about_a_product,
     "createProduct": about_a_product,

@@ -110,9 +110,23 @@ class Contract:
         if "content" not in said:
             return ["a body where none is promised"] if answer.content else []
         ((media_type, content),) = said["content"].items()
-        if answer.headers.get("Content-Type") != media_type:
+        if str(answer.headers.get("Content-Type")).removesuffix("; charset=utf-8") != media_type:
             return [f"{answer.headers.get('Content-Type')} instead of {media_type}"]
-        return self.complaints(content["schema"], json.loads(answer.text, parse_float=Decimal))
+        if "json" in media_type:
+            return self.complaints(content["schema"], json.loads(answer.text, parse_float=Decimal))
+        events = [*events_of(answer.text)]
+        carried = content["schema"]["properties"]["data"]["contentSchema"]
+        broken = [each for event in events for each in self.complaints(content["schema"], event)]
+        broken += [each for event in events for each in self.complaints(carried, json.loads(event["data"]))]
+        return broken if events else ["no event"]
+
+
+def events_of(stream: str) -> Iterator[dict[str, str]]:
+    """The server-sent events of a stream that has ended; what is no event is left out."""
+    for block in stream.split("\n\n"):
+        event = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "data" in event:
+            yield event
 
 
 def absolute(schema: Any) -> Any:

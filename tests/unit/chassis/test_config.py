@@ -24,8 +24,8 @@ def complaint(**changes: Any) -> str:
     return str(raised.value)
 
 
-class TestMost:
-    """How many there may be at most."""
+class TestCount:
+    """How many there may be."""
 
     @pytest.mark.parametrize(("value", "meant"), [(0, 0), (1, 1), (200, 200)])
     def test_is_a_whole_number(self, value: int, meant: int) -> None:
