@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from nameko.extensions import ENTRYPOINT_EXTENSIONS_ATTR
 
@@ -13,8 +13,6 @@ from services.chassis.http import HttpEntrypoint
 from tests.support.cluster import Cluster
 
 Route = tuple[str, str]
-
-EVENTS: Final = ("GET", "/api/order/<uuid:order_id>/events")
 
 
 def endpoints() -> set[Route]:

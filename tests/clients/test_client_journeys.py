@@ -34,7 +34,7 @@ from oms_client import (
 )
 from tests.clients.conftest import Enter
 from tests.clients.ground import PASSWORD, Mending, an_email
-from tests.clients.routes import EVENTS, endpoints, watched
+from tests.clients.routes import endpoints, watched
 from tests.support import lines
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 from tests.support.until import eventually
@@ -109,8 +109,7 @@ def order_and_deliver(ada: Client, boss: Client, lamp: Product) -> Order:
     journey = ada.journey(order.id)
     assert journey.status is OrderStatus.DELIVERED
     assert {step.service for step in journey.steps} >= {"orders", "inventory", "payments"}
-    if EVENTS in endpoints():
-        assert OrderStatus.DELIVERED in [entry.to_status for entry in ada.follow(order.id)]
+    assert OrderStatus.DELIVERED in [entry.to_status for entry in ada.follow(order.id)]
     return order
 
 

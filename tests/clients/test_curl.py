@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from cli.state import CHECKOUT
-from tests.clients.routes import EVENTS, endpoints, watched
+from tests.clients.routes import endpoints, watched
 from tests.clients.test_client_streams import Stream, entry, serving
 from tests.support.cluster import ADMIN_EMAIL, ADMIN_PASSWORD, Cluster
 from tests.support.curl import folder_of_curl
@@ -162,8 +162,7 @@ def play(ada: Person, boss: Person) -> None:
     assert boss.json("ship", order, "a-parcel")["status"] == "Shipped"
     assert boss.json("deliver", order)["status"] == "Delivered"
     assert ada.json("journey", order)["status"] == "Delivered"
-    if EVENTS in endpoints():
-        assert "Delivered" in ada.text("follow", order)
+    assert "Delivered" in ada.text("follow", order)
 
     other = ada.json("place", lamp)["id"]
     ada.wait_for(other, "status", "Confirmed")
