@@ -77,7 +77,7 @@ class TestPostgres:
         with session(self.url(postgres_url, front, papers)) as cursor:
             cursor.execute("SELECT 1")
 
-        assert front.carried == before + 2
+        assert front.carried >= before + 2
 
     def test_is_refused_by_the_commands(self, postgres_url: str, front: TlsFront, strangers: Papers) -> None:
         """With the reason."""
