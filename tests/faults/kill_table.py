@@ -11,6 +11,7 @@ from cli.services import service_classes
 from services.chassis.http import HttpEntrypoint
 from services.chassis.timer import Timer
 from services.chassis.topology import Wiring, read_wiring
+from services.chassis.work import UnitOfWork
 from services.chassis.worker import Worker
 from services.payments.transitions import AttemptKind
 from tests.faults.stops import Point, Signal, Wish
@@ -109,10 +110,15 @@ def _of_entrypoints(service: type, wiring: Wiring, routes: set[str]) -> Passages
     for name, entrypoint in entrypoints(service):
         if isinstance(entrypoint, Worker):
             yield from ((str(kind), str(kind), OF_THE_PROCESSOR) for kind in AttemptKind)
-        if isinstance(entrypoint, Timer):
+        if isinstance(entrypoint, Timer) and _commits(service):
             yield f"{wiring.name}.{name}", f"{wiring.name}.{name}", OF_A_TIMER
         if isinstance(entrypoint, HttpEntrypoint) and name in routes:
             yield f"{wiring.name}.{name}", name, (*OF_A_CALL, Point.ANSWER_UNWRITTEN)
+
+
+def _commits(service: type) -> bool:
+    """Whether the service has a database; a timer of another one has nothing to be stopped in."""
+    return any(isinstance(each, UnitOfWork) for each in vars(service).values())
 
 
 def entrypoints(service: type) -> Iterator[tuple[str, Any]]:

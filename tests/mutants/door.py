@@ -79,8 +79,8 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 "gateway.py",
-                'self.denials.admit(self.caller, lambda jti: bool(self.users_rpc.check_token(jti)["denied"]))',
-                "assert self.caller.jti",
+                "        self.denials.admit(self.caller, self.is_denied)",
+                "        assert self.caller.jti",
             ),
         ),
     ),
